@@ -1,0 +1,214 @@
+"""The compact data files: made from pinned archives, checked by the hash of their arrays.
+
+Behind ``python -m helpers data``. What is committed goes to the data folder; MNIST and CIFAR-10
+stay in the archive folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import os
+import sys
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from helpers.datasets import FASHION16_SHA256, SQUEEZENET_SHA256, data_folder
+from helpers.decode import Opener, cifar_set, fashion16, idx_set, squeezenet_weights
+from helpers.images import DataError, decoded_hash
+from helpers.sources import SOURCES, archive_folder, fetch, open_archive, published
+
+__all__ = ["DECODED", "check", "check_decoded", "main", "make", "read", "write_npz"]
+
+KEYS = ("train", "labels", "test", "test_labels")
+DECODED = {
+    "fashion16": FASHION16_SHA256,
+    "mnist": "3da0bc94d6cfe6db0e6f6115729c00dfbb706e9ac605b064ca2852b7de6cce69",
+    "cifar10": "3a9b9a383e042d3504a32a2560b83a095b68d038d83490cdb39db4ca88eaba15",
+    "squeezenet": SQUEEZENET_SHA256,
+}
+
+
+def read(name: str, folder: Path | None = None) -> tuple[np.ndarray, ...]:
+    """Read ``mnist`` or ``cifar10`` from the compact file, the archive or the published files.
+
+    Parameters
+    ----------
+    name : {"mnist", "cifar10"}
+    folder : path, optional
+        Default `archive_folder`.
+
+    Returns
+    -------
+    train, labels, test, test_labels : ndarray of uint8
+        Images ``[N, H, W, C]`` and ``[M, H, W, C]``, labels ``[N]`` and ``[M]``.
+
+    Raises
+    ------
+    DataError
+        Nothing there, or arrays that are not the pinned ones.
+    """
+    folder = archive_folder() if folder is None else Path(folder)
+    compact = folder / f"{name}.npz"
+    if compact.is_file():
+        try:
+            with np.load(compact, allow_pickle=False) as file:
+                arrays = {key: file[key] for key in KEYS}
+        except Exception as error:
+            raise DataError(f"{compact} is damaged ({error}); delete it and run: "
+                            f"python -m helpers data {name}") from error
+    elif get := open_archive(name, folder):
+        arrays = idx_set(get) if name == "mnist" else cifar_set(get, binary=False)
+    elif get := published(name, folder):
+        arrays = idx_set(get) if name == "mnist" else cifar_set(get, binary=True)
+        if decoded_hash(arrays) != DECODED[name]:
+            warnings.warn(f"{name}: the published files in {folder} decode to other arrays than "
+                          "the pinned archive; results are kept under another key", stacklevel=2)
+        return tuple(arrays[key] for key in KEYS)
+    else:
+        raise DataError(f"{name}: neither {name}.npz, {SOURCES[name].archive} nor the published "
+                        f"files are in {folder}; run: python -m helpers data {name} (or point "
+                        "SAME_NOISE_ARCHIVES at their folder)")
+    check_decoded(name, arrays, DECODED[name])
+    return tuple(arrays[key] for key in KEYS)
+
+
+def check_decoded(name: str, arrays: Mapping[str, np.ndarray], pinned: str) -> None:
+    """Raise `DataError` unless the decoded arrays have the pinned SHA-256."""
+    found = decoded_hash(arrays)
+    if found != pinned:
+        raise DataError(f"{name}: decoded arrays have SHA-256 {found}, the pinned one is {pinned}")
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a compressed ``.npz`` with fixed times, through a temporary file and a rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with zipfile.ZipFile(part, "w") as archive:
+        for name, array in arrays.items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+            info = zipfile.ZipInfo(name + ".npy", (1980, 1, 1, 0, 0, 0))
+            info.compress_type, info.create_system = zipfile.ZIP_DEFLATED, 3
+            archive.writestr(info, buffer.getvalue(), compresslevel=9)
+    os.replace(part, path)
+
+
+def make(name: str, folder: Path | None = None) -> Path:
+    """Make the compact file of a source from its pinned archive, fetched when not given.
+
+    Parameters
+    ----------
+    name : {"fashion16", "cifar10", "mnist", "squeezenet"}
+    folder : path, optional
+        Where the archive lies. Without it `archive_folder` is used and filled.
+
+    Returns
+    -------
+    path
+        In the data folder for what is committed, in the archive folder for the others.
+
+    Raises
+    ------
+    DataError
+        No archive, another archive than the pinned one, or other decoded arrays.
+    """
+    place = archive_folder() if folder is None else Path(folder)
+    if name in ("mnist", "cifar10"):
+        if folder is None and not (open_archive(name, place) or published(name, place)):
+            fetch(name, place)
+        (place / f"{name}.npz").unlink(missing_ok=True)
+        arrays = dict(zip(KEYS, read(name, place), strict=True))
+        target = archive_folder() / f"{name}.npz"
+        write_npz(target, arrays)
+        return target
+    get = open_archive(name, place) or (published(name, place) if name == "fashion16" else None)
+    if get is None and folder is not None:
+        raise DataError(f"{name}: {SOURCES[name].archive} is not in {folder}")
+    get = get or _fetched(name, place)
+    arrays = fashion16(get) if name == "fashion16" else squeezenet_weights(get)
+    check_decoded(name, arrays, DECODED[name])
+    target = _target(name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if name == "fashion16":
+        write_npz(target, arrays)
+    else:
+        from safetensors.numpy import save_file
+
+        save_file(arrays, target, metadata={"licence": "see squeezenet11.md"})
+        target.chmod(0o644)
+    return target
+
+
+def _target(name: str) -> Path:
+    return data_folder() / {"fashion16": "fashion16.npz"}.get(name, "squeezenet11.safetensors")
+
+
+def _fetched(name: str, place: Path) -> Opener:
+    """Fetch with the ordinary client; Fashion-MNIST falls back on torchvision."""
+    try:
+        fetch(name, place)
+        return open_archive(name, place)
+    except DataError:
+        if name != "fashion16" or importlib.util.find_spec("torchvision") is None:
+            raise
+    from torchvision.datasets import FashionMNIST
+
+    for train in (True, False):
+        FashionMNIST(str(place), train=train, download=True)
+    return published(name, place)
+
+
+def check(name: str) -> list[str]:
+    """Check a compact file's decoded hash; returns lines that say what was found."""
+    if name == "squeezenet":
+        from helpers.descriptors import load_weights
+
+        return [f"squeezenet: {len(load_weights())} arrays, SHA-256 {DECODED[name]}"]
+    from helpers.datasets import load
+
+    images = load(name)
+    lines = [(f"{name}: {len(images.train)} training and {len(images.test)} test images, side "
+              f"{images.size}, {images.channels} channel(s), decoded arrays as pinned: SHA-256 "
+              f"{DECODED[name]}")]
+    if name == "fashion16":
+        from helpers.duplicates import report
+
+        lines += report(images.train, images.test)
+    return lines
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``python -m helpers data``; returns the exit status (2 for a data error)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers data", description="Make or check the compact data files from "
+        "pinned archives (SHA-256 checked before unpacking), or measure the descriptors' recall.")
+    parser.add_argument("name", choices=[*SOURCES, "recall"], help="what to make or measure")
+    parser.add_argument("--from", dest="folder", type=Path, metavar="FOLDER",
+                        help="folder that holds the archive; without it the archive is fetched")
+    parser.add_argument("--check", action="store_true",
+                        help="only verify the file that is there (fashion16: count duplicates too)")
+    options = parser.parse_args(argv)
+    try:
+        if options.name == "recall":
+            from helpers import recall
+
+            print(recall.table(recall.read() if options.check else recall.measure()))
+        elif options.check:
+            print("\n".join(check(options.name)))
+        else:
+            target = make(options.name, options.folder)
+            print(f"{target}: written, SHA-256 of the decoded arrays {DECODED[options.name]}")
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

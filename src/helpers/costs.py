@@ -1,0 +1,70 @@
+"""What a run would cost, from the costs that published measurements recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from helpers import notebooks, verdicts
+from helpers.planning import Job
+
+
+def published(root: Path) -> Iterator[tuple[str, dict[str, Any], Path]]:
+    """Yield key, record and folder of every published measurement, in the order of the keys.
+
+    Reads ``record.json`` files directly, so nothing but the standard library is needed.
+    """
+    folders = {path.parent.name: path for path in (root / "results").glob("[0-9a-f][0-9a-f]/*/record.json")}
+    for key in sorted(folders):
+        yield key, json.loads(folders[key].read_text("utf-8")), folders[key].parent
+
+
+def report(root: Path, jobs: Sequence[Job]) -> str:
+    """Return a table of expected time, memory and disk of the planned chapters.
+
+    Known for an unmodified run at profile laptop once it has been published; "unknown" for
+    everything else. Times are those of a cold store with two worker processes, or one on one core.
+    """
+    costs = {key: (record.get("cost") or {}, folder) for key, record, folder in published(root)}
+    workers = min(2, os.cpu_count() or 1)
+    rows, seconds_all, unknown = [], 0.0, False
+    for job in jobs:
+        keys = _keys(root, job)
+        known = [costs[key] for key in keys if key in costs]
+        seconds = sum(cost.get("seconds", 0.0) for cost, _ in known) / workers
+        if not known:
+            unknown = True
+            rows.append([job.slug, job.state, "–", "unknown", "unknown", "unknown"])
+            continue
+        seconds_all += seconds
+        peak = workers * max(cost.get("peak_mb", 0.0) for cost, _ in known)
+        disk = sum(file.stat().st_size for _, folder in known for file in folder.iterdir())
+        rows.append([job.slug, job.state, str(len(known)), _hours(seconds), f"{peak:.0f} MB",
+                     f"{disk / 1e6:.1f} MB"])
+    total = "unknown" if unknown else _hours(seconds_all)
+    header = ("chapter", "notebook", "cells", "time, cold store", "memory at most", "disk")
+    profile = jobs[0].run["profile"] if jobs else "none"
+    return (f"{verdicts.aligned(header, rows)}\n\nprofile {profile}, {workers} worker processes; "
+            f"expected in all: {total}. Cells already in the store or in results/ cost nothing.")
+
+
+def _keys(root: Path, job: Job) -> list[str]:
+    """Return the store's keys that the published run with the same parameters used."""
+    path = root / "notebooks" / f"{job.slug}.ipynb"
+    if not path.is_file():
+        return []
+    done = notebooks.read(path)
+    if done.metadata.get("run", {}).get("parameters") != job.run["parameters"]:
+        return []
+    return [key for cell in done.cells for output in cell.get("outputs", ())
+            for key in output.get("metadata", {}).get(verdicts.KEPT, {}).get("run", {})
+            .get("keys", ())]
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

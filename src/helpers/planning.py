@@ -1,0 +1,138 @@
+"""Plan a run: which chapters, with which parameters, to which folder. Nothing is executed here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from helpers import notebooks
+from helpers.project import (
+    Parameter,
+    UsageError,
+    parse_value,
+    pick,
+    resolve,
+    unknown_parameter,
+)
+
+DATA_FILES = (".npz", ".safetensors", ".parquet", ".csv")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for on the command line (see ``python -m helpers run --help``)."""
+
+    names: tuple[str, ...] = ()
+    profile: str = "laptop"
+    overrides: tuple[tuple[str, str], ...] = ()
+    out: Path | None = None
+    fresh: bool = False
+    force: bool = False
+    build: bool = False
+    device: str = "auto"
+    workers: int | None = None
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One chapter ready to run: `prepared` notebook, `run` metadata, `target` and its state."""
+
+    slug: str
+    prepared: Any
+    run: dict[str, Any]
+    target: Path
+    state: str
+
+
+def data_file(name: str, value: Any) -> Path | None:
+    """Return the file that a parameter names, if it names one."""
+    named = isinstance(value, str) and (name == "dataset" or name.endswith("_file"))
+    if named and (Path(value).suffix.lower() in DATA_FILES or os.sep in value or "/" in value):
+        return Path(value).expanduser().absolute()
+    return None
+
+
+def overrides_for(known: dict[str, dict[str, Parameter]],
+                  given: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Check the names, types and files of the command line's parameters, before anything runs.
+
+    Raises
+    ------
+    UsageError
+        For a name that no chosen chapter has, a wrong type, or a data file that is not there or
+        breaks the rules for a reader's own images.
+    """
+    checked = {}
+    for name, text in given:
+        having = [parameters for parameters in known.values() if name in parameters]
+        if not having:
+            merged = {key: item for part in known.values() for key, item in part.items()}
+            raise unknown_parameter(name, merged, " and ".join(known) if len(known) < 3 else
+                                    "the chosen chapters")
+        value = parse_value(having[0][name], text)
+        path = data_file(name, value)
+        if path is not None:
+            if not path.is_file():
+                raise UsageError(f"-p {name}: there is no file {value}")
+            _check_data(path)
+            text = str(path)
+        checked[name] = text
+    return checked
+
+
+def _check_data(path: Path) -> None:
+    try:
+        from helpers.datasets import load
+    except ImportError as error:
+        raise UsageError(f"running chapters needs the numerical packages ({error.name} is "
+                         "missing): pip install -r requirements.lock") from error
+    try:
+        load(path)
+    except (ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+
+
+def out_folder(root: Path, options: Options) -> Path:
+    """Return where notebooks go, refusing to overwrite anything published with something else.
+
+    Only an unmodified run may write to ``notebooks`` (profile laptop) or ``tests/notebooks``
+    (profile quick); without ``--out`` every other run goes to ``_scratch/run``.
+    """
+    published = {root / "notebooks": "laptop", root / "tests" / "notebooks": "quick"}
+    plain = not options.overrides and options.device in ("auto", "cpu")
+    if options.out is None:
+        if plain and not options.fresh and options.profile == "laptop":
+            return root / "notebooks"
+        return root / "_scratch" / "run"
+    out = Path(options.out).expanduser().resolve()
+    if out in published:
+        if not plain or options.profile != published[out]:
+            raise UsageError(f"{out.relative_to(root)} holds the published chapters and takes only "
+                             f"an unmodified run at profile {published[out]}: choose another --out")
+        if options.fresh and out == root / "notebooks":
+            raise UsageError("--fresh ignores the published measurements, so it cannot write to "
+                             "notebooks: choose another --out")
+    kept = [root / name for name in ("results", "src", "book", "data", ".git")]
+    if out == root or out == root / "tests" or any(out == k or k in out.parents for k in kept):
+        raise UsageError(f"--out {options.out} is part of the book itself: choose another folder")
+    return out
+
+
+def plan(root: Path, options: Options) -> list[Job]:
+    """Read, check and prepare every chosen chapter; nothing is written or executed."""
+    out = out_folder(root, options)
+    scripts = {path.stem: notebooks.read_script(path) for path in pick(root, list(options.names))}
+    known = {slug: notebooks.parameters_of(script, slug) for slug, script in scripts.items()}
+    given = overrides_for(known, options.overrides)
+    jobs = []
+    for slug, script in scripts.items():
+        chosen = resolve(root, options.profile, slug, known[slug], given)
+        run = notebooks.run_of(root, script, slug, options.profile, chosen)
+        prepared = notebooks.inject(script, options.profile, chosen)
+        target = out / f"{slug}.ipynb"
+        jobs.append(Job(slug, prepared, run, target, notebooks.state(prepared, target, run)))
+    return jobs

@@ -1,0 +1,245 @@
+"""Where things are: the root, the chapters, their parameters and the profiles.
+
+Only the standard library and PyYAML; no chapter is executed here.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROFILES = ("quick", "laptop", "paper")
+
+
+class UsageError(Exception):
+    """Something the person at the keyboard can put right: one line, exit status 2."""
+
+
+def find_root(start: Path | None = None) -> Path | None:
+    """Walk up from `start` (default: the working directory) to the folder of the book.
+
+    Returns
+    -------
+    Path or None
+        The first folder that holds ``notebooks/profiles.yml``; None outside the book.
+    """
+    here = Path(start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks" / "profiles.yml").is_file():
+            return folder
+    return None
+
+
+def need_root(start: Path | None = None) -> Path:
+    """Return `find_root`, or raise UsageError with what to do."""
+    root = find_root(start)
+    if root is None:
+        raise UsageError("no notebooks/profiles.yml in this folder or above it: "
+                         "change to the folder of the book first")
+    return root
+
+
+def default_store(root: Path | None) -> Path:
+    """Return the store's folder: ``_store`` in the book, else the user's cache."""
+    if root is not None:
+        return root / "_store"
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "same-noise" / "store"
+
+
+def chapters(root: Path) -> list[Path]:
+    """Return the chapters' scripts, ``notebooks/NN_slug.py``, in order."""
+    return sorted((root / "notebooks").glob("[0-9][0-9]_*.py"))
+
+
+def pick(root: Path, names: list[str]) -> list[Path]:
+    """Find chapters by number or slug; all of them when `names` is empty.
+
+    Raises
+    ------
+    UsageError
+        For a name that is no chapter, listing those there are.
+    """
+    known = {path.stem: path for path in chapters(root)}
+    if not known:
+        raise UsageError("there is no chapter in notebooks/ (expected NN_slug.py)")
+    chosen: dict[str, Path] = {}
+    for name in names or list(known):
+        stem = Path(name).stem if name.endswith((".py", ".ipynb")) else name
+        number = f"{int(stem):02d}" if re.fullmatch(r"\d{1,2}", stem) else None
+        found = [slug for slug in known if slug == stem or slug.split("_")[0] == number]
+        if not found:
+            raise UsageError(f"unknown chapter {name!r}; the chapters are {', '.join(known)}")
+        chosen[found[0]] = known[found[0]]
+    return [chosen[slug] for slug in sorted(chosen)]
+
+
+def read_profiles(root: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Read ``notebooks/profiles.yml``: profile -> chapter (or "all") -> parameter -> value."""
+    import yaml
+
+    try:
+        loaded = yaml.safe_load((root / "notebooks" / "profiles.yml").read_text("utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"notebooks/profiles.yml is not valid YAML: "
+                         f"{' '.join(str(error).split())}") from error
+    return {name: {slug: dict(values or {}) for slug, values in (part or {}).items()}
+            for name, part in loaded.items()}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell: its name, annotation (or None), default and comment."""
+
+    name: str
+    annotation: str | None
+    default: Any
+    help: str = ""
+
+
+def parse_parameters(source: str) -> dict[str, Parameter]:
+    """Read a parameters cell, ``name: type = literal  # help`` one to a statement.
+
+    Raises
+    ------
+    UsageError
+        If a default is no literal or a statement is no assignment.
+    """
+    found, lines = {}, source.splitlines()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        target = getattr(node, "target", None) or getattr(node, "targets", [None])[0]
+        if not isinstance(target, ast.Name) or getattr(node, "value", None) is None:
+            raise UsageError(f"parameters cell, line {node.lineno}: only `name: type = value` "
+                             f"belongs there, not {lines[node.lineno - 1].strip()!r}")
+        try:
+            default = ast.literal_eval(node.value)
+        except ValueError as error:
+            raise UsageError(f"parameters cell: the default of {target.id!r} must be a plain "
+                             "literal") from error
+        annotation = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else None
+        comment = lines[node.end_lineno - 1][node.end_col_offset:].strip()
+        found[target.id] = Parameter(target.id, annotation, default, comment.lstrip("# "))
+    return found
+
+
+def describe(value: Any) -> str:
+    """Name a value's type the way an annotation would: int, float, list[int], ..."""
+    if isinstance(value, (list, tuple)) and value:
+        kinds = sorted({describe(item) for item in value})
+        return f"{type(value).__name__}[{' | '.join(kinds)}]"
+    return "None" if value is None else type(value).__name__
+
+
+def _tree(annotation: str) -> ast.expr:
+    """Return an annotation's syntax tree."""
+    return ast.parse(annotation, mode="eval").body
+
+
+def _fits(value: Any, node: ast.expr) -> bool:
+    """Whether a value matches an annotation's syntax tree (an int may stand for a float)."""
+    if isinstance(node, ast.BinOp):
+        return _fits(value, node.left) or _fits(value, node.right)
+    if isinstance(node, ast.Constant):
+        return value is None if node.value is None else _fits(value, _tree(node.value))
+    if isinstance(node, ast.Name):
+        if node.id == "float":
+            return isinstance(value, (int, float)) and not isinstance(value, bool)
+        kinds = {"int": int, "str": str, "bool": bool, "list": list, "tuple": (list, tuple),
+                 "dict": dict}
+        kind = kinds.get(node.id, object)
+        return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    if not isinstance(node, ast.Subscript):
+        return True
+    inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    if ast.unparse(node.value) == "Literal":
+        return value in [ast.literal_eval(choice) for choice in inner]
+    if not _fits(value, node.value):
+        return False
+    if isinstance(value, dict):
+        return all(_fits(k, inner[0]) and _fits(v, inner[-1]) for k, v in value.items())
+    repeated = len(inner) == 1 or ast.unparse(inner[-1]) in ("...", "Ellipsis")
+    if not repeated and len(inner) != len(value):
+        return False
+    return all(_fits(item, inner[0] if repeated else inner[i]) for i, item in enumerate(value))
+
+
+def check_value(parameter: Parameter, value: Any, origin: str = "") -> Any:
+    """Return `value` if it has the parameter's type (an int becomes a float where one is due).
+
+    Raises
+    ------
+    UsageError
+        Naming the parameter, the type it wants and the value it got.
+    """
+    wanted = parameter.annotation or describe(parameter.default)
+    if parameter.annotation is None and parameter.default in (None, [], (), {}):
+        wanted = "object" if parameter.default is None else type(parameter.default).__name__
+    if not _fits(value, _tree(wanted)):
+        raise UsageError(f"{origin}parameter {parameter.name!r} wants {wanted} "
+                         f"(default {parameter.default!r}), got {describe(value)}: {value!r}")
+    if wanted == "float" and isinstance(value, int):
+        return float(value)
+    return tuple(value) if wanted.startswith("tuple") and isinstance(value, list) else value
+
+
+def parse_value(parameter: Parameter, text: str) -> Any:
+    """Read a value typed at the command line as the parameter's type; texts are taken as is."""
+    wanted = parameter.annotation or describe(parameter.default)
+    if wanted == "str" or (wanted.startswith("str |") and text != "None"):
+        return text
+    if "bool" in wanted and text.lower() in ("true", "false", "yes", "no"):
+        return text.lower() in ("true", "yes")
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    return check_value(parameter, value, "-p: ")
+
+
+def unknown_parameter(name: str, known: dict[str, Parameter], where: str) -> UsageError:
+    """Build the error for a misspelt parameter, with the nearest names."""
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(known))}"
+    return UsageError(f"unknown parameter {name!r} for {where}; {hint}")
+
+
+def resolve(root: Path, profile: str, slug: str, known: dict[str, Parameter],
+            overrides: dict[str, str] | None = None) -> dict[str, Any]:
+    """Return the parameters that differ from the script for one chapter, checked.
+
+    Parameters
+    ----------
+    root, profile, slug
+        Folder of the book, profile and chapter.
+    known : dict
+        The chapter's parameters (`parse_parameters`).
+    overrides : dict, optional
+        Name -> text from the command line; names the chapter lacks are skipped, because the
+        caller has checked that one of the chosen chapters has them.
+
+    Raises
+    ------
+    UsageError
+        For an unknown profile, an unknown parameter in the profile, or a wrong type.
+    """
+    profiles = read_profiles(root)
+    names = [*PROFILES, *(name for name in profiles if name not in PROFILES)]
+    if profile not in names:
+        raise UsageError(f"unknown profile {profile!r}; the profiles are {', '.join(names)}")
+    part, chosen = profiles.get(profile, {}), {}
+    for name, value in {**part.get("all", {}), **part.get(slug, {})}.items():
+        if name in known:
+            chosen[name] = check_value(known[name], value, "notebooks/profiles.yml: ")
+        elif name in part.get(slug, {}):
+            raise unknown_parameter(name, known, f"{slug} in notebooks/profiles.yml")
+    for name, text in (overrides or {}).items():
+        if name in known:
+            chosen[name] = parse_value(known[name], text)
+    return chosen

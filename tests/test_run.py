@@ -1,0 +1,338 @@
+"""The runner: what it refuses, what it writes, and what it leaves alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+import toy
+
+from helpers import execute, notebooks, planning, project, publish, run
+from helpers.execute import ChapterError
+from helpers.project import UsageError
+from helpers.syntax import syntax
+
+SOURCE = Path(run.__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A toy book as the working directory."""
+    for name in [name for name in os.environ if name.startswith("SAME_NOISE_")]:
+        monkeypatch.delenv(name)
+    book = toy.make(tmp_path / "book")
+    monkeypatch.chdir(book)
+    return book
+
+
+def helpers(*arguments, **options):
+    """Call the command line in this process."""
+    return run.main([str(argument) for argument in arguments], **options)
+
+
+def line(capsys):
+    """The one line on standard error, without a traceback."""
+    text = capsys.readouterr().err
+    assert text.startswith("helpers: ") and text.count("\n") == 1, text
+    return text
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["07"], ["unknown chapter '07'", "01_toy, 02_other"]),
+    (["toy"], ["unknown chapter 'toy'", "01_toy"]),
+    (["--profile", "fast"], ["unknown profile 'fast'", "quick, laptop, paper"]),
+    (["01", "-p", "pionts", "5"], ["unknown parameter 'pionts'", "did you mean points?"]),
+    (["01", "-p", "zzz", "5"], ["unknown parameter 'zzz'", "known: ", "points"]),
+    (["01", "-p", "points", "1.5"], ["'points' wants int", "got float: 1.5"]),
+    (["01", "-p", "points", "many"], ["'points' wants int", "got str: 'many'"]),
+    (["01", "-p", "points", "True"], ["'points' wants int", "got bool"]),
+    (["01", "-p", "grid", "[1, 'a']"], ["'grid' wants list[int]", "got list[int | str]"]),
+    (["01", "-p", "grid", "16"], ["'grid' wants list[int]", "got int: 16"]),
+    (["01", "-p", "flip", "3"], ["'flip' wants bool", "got int"]),
+    (["01", "-p", "dataset", "nowhere/my.npz"], ["there is no file nowhere/my.npz"]),
+    (["01", "-p", "seed", "3", "--out", "notebooks"], ["holds the published chapters"]),
+    (["--profile", "quick", "--out", "notebooks"], ["only an unmodified run at profile laptop"]),
+    (["--fresh", "--out", "notebooks"], ["--fresh ignores the published measurements"]),
+    (["--profile", "quick", "-p", "seed", "1", "--out", "tests/notebooks"], ["profile quick"]),
+    (["--out", "results/mine"], ["part of the book itself"]),
+    (["--out", "."], ["part of the book itself"]),
+])
+def test_a_wrong_request_ends_in_one_line(root, capsys, arguments, said):
+    before = sorted(root.rglob("*"))
+    assert helpers("run", *arguments) == 2
+    text = line(capsys)
+    assert all(part in text for part in said), text
+    assert sorted(root.rglob("*")) == before
+
+
+def test_outside_the_book(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert helpers("run") == 2
+    assert "change to the folder of the book" in line(capsys)
+
+
+def test_a_wrong_profile_file_names_itself(root, capsys):
+    (root / "notebooks" / "profiles.yml").write_text("quick: {01_toy: {rate: '1e-3'}}")
+    assert helpers("run", "--profile", "quick") == 2
+    assert "notebooks/profiles.yml: parameter 'rate' wants float" in line(capsys)
+    (root / "notebooks" / "profiles.yml").write_text("quick: {01_toy: {raet: 1}}")
+    assert helpers("run", "--profile", "quick") == 2
+    assert "did you mean rate" in line(capsys)
+    (root / "notebooks" / "profiles.yml").write_text("quick: {01_toy: [")
+    assert helpers("run", "--profile", "quick") == 2
+    assert "not valid YAML" in line(capsys)
+
+
+def test_values_have_the_type_of_the_parameter():
+    cell = ('a: int = 1  # one\nb: float = 2.0\nc = "x"\nd: list[float] = []\n'
+            'e: int | None = None\nf = (1, 2)\ng: dict[str, int] = {}\nh: tuple[int, ...] = (1,)\n'
+            'k: Literal["x", "y"] = "x"\n')
+    known = project.parse_parameters(cell)
+    assert known["a"].help == "one" and known["b"].default == 2.0
+    values = {name: project.parse_value(known[name], text) for name, text in [
+        ("a", "3"), ("b", "3"), ("c", "3"), ("d", "[1, 2.5]"), ("e", "None"), ("f", "(3, 4)"),
+        ("g", "{'a': 1}"), ("h", "[5, 6, 7]"), ("k", "'y'")]}
+    assert values == {"a": 3, "b": 3.0, "c": "3", "d": [1, 2.5], "e": None, "f": (3, 4),
+                      "g": {"a": 1}, "h": (5, 6, 7), "k": "y"}
+    assert isinstance(values["b"], float) and isinstance(values["h"], tuple)
+    for name, text in [("d", "['a']"), ("e", "x"), ("g", "{1: 1}"), ("h", "[1.5]"), ("k", "'z'")]:
+        with pytest.raises(UsageError, match=f"'{name}' wants"):
+            project.parse_value(known[name], text)
+    with pytest.raises(UsageError, match="only `name: type = value`"):
+        project.parse_parameters("import os")
+    with pytest.raises(UsageError, match="plain literal"):
+        project.parse_parameters("a = 2 * x")
+
+
+def test_an_unmodified_run_publishes_and_then_skips(root, capsys):
+    assert helpers("run") == 0
+    out = capsys.readouterr().out
+    assert "01_toy: done in" in out and "02_other: done in" in out
+    first = {path.name: path.read_bytes() for path in (root / "notebooks").glob("*.ipynb")}
+    assert set(first) == {"01_toy.ipynb", "02_other.ipynb"}
+    book = notebooks.read(root / "notebooks" / "01_toy.ipynb")
+    assert book.metadata.run.profile == "laptop"
+    assert book.metadata.run.parameters["points"] == 100
+    assert len(book.metadata.run.source_hash) == 64
+    assert [cell.id[:4] for cell in book.cells] == [f"{i:03d}-" for i in range(len(book.cells))]
+    assert book.cells[3].outputs[0].text == "0\n1\n2\n1 laptop 1\n"
+    text = first["01_toy.ipynb"].decode()
+    assert str(root) not in text and "papermill\"" not in text and "start_time" not in text
+    assert json.loads((root / "results" / "claims.json").read_text())["chapters"]["01_toy"][
+        "records"][0]["value"] == 100
+    assert sorted(root.rglob(".run-*")) == []
+    assert helpers("run") == 0
+    assert capsys.readouterr().out.count("up to date") == 2
+    assert helpers("run", "01", "--force") == 0
+    assert (root / "notebooks" / "01_toy.ipynb").read_bytes() == first["01_toy.ipynb"]
+
+
+def test_prose_is_refreshed_and_code_makes_stale(root, capsys):
+    assert helpers("run", "02") == 0
+    script, target = root / "notebooks" / "02_other.py", root / "notebooks" / "02_other.ipynb"
+    script.write_text(script.read_text().replace("And the other one?", "And a new title?"))
+    stamp = time.time()
+    capsys.readouterr()
+    assert helpers("run", "02") == 0
+    assert "text refreshed, outputs kept" in capsys.readouterr().out
+    assert time.time() - stamp < 2
+    book = notebooks.read(target)
+    assert "new title" in book.cells[0].source and book.cells[2].outputs[0].text == "1\n"
+    script.write_text(script.read_text().replace("seed + 1", "seed + 2"))
+    assert publish.plan(root, publish.Options(("02",)))[0].state == "stale"
+    assert helpers("run", "02") == 0
+    assert notebooks.read(target).cells[2].outputs[0].text == "2\n"
+
+
+def test_the_lock_file_and_the_modules_used_are_part_of_the_hash(root):
+    script = notebooks.read_script(root / "notebooks" / "02_other.py")
+    first = notebooks.source_hash(root, script, {})
+    (root / "requirements.lock").write_text("# a remark\n")
+    assert notebooks.source_hash(root, script, {}) == first
+    (root / "requirements.lock").write_text("numpy==2.0\n")
+    second = notebooks.source_hash(root, script, {})
+    assert second != first != notebooks.source_hash(root, script, {"seed": 1})
+    used = notebooks.modules_used(["from helpers import intervals"])
+    assert used == ["intervals", "noise"]
+    assert notebooks.modules_used(["x = 1"]) == []
+    plain, documented = "def f():\n    return 1", 'def f():\n    """Doc."""\n    return 1  # one'
+    assert syntax(plain) == syntax(documented)
+    assert syntax(plain) != syntax("def f():\n    return 2")
+
+
+def test_a_modified_run_goes_to_its_own_folder(root, capsys):
+    assert helpers("run", "01", "--profile", "quick", "-p", "grid", "[16,256]", "-p", "seed", "3",
+                   "--out", "my_run") == 0
+    book = notebooks.read(root / "my_run" / "01_toy.ipynb")
+    injected = book.cells[2]
+    assert injected.metadata.tags == ["injected-parameters"]
+    assert "grid = [16, 256]" in injected.source and "seed = 3" in injected.source
+    assert "rate = 1.0" in injected.source
+    assert book.metadata.run.profile == "quick" and book.metadata.run.parameters.points == 10
+    assert not (root / "notebooks" / "01_toy.ipynb").exists()
+    assert not (root / "results").exists()
+    assert "1 quick None" in str(book.cells[4].outputs)
+    assert helpers("run", "02", "-p", "seed", "3") == 0
+    assert (root / "_scratch" / "run" / "02_other.ipynb").is_file()
+
+
+def test_a_failing_chapter_keeps_what_was_there(root, capsys):
+    assert helpers("run", "01", "--profile", "quick", "--out", "mine") == 0
+    before = (root / "mine" / "01_toy.ipynb").read_bytes()
+    capsys.readouterr()
+    assert helpers("run", "01", "--profile", "quick", "-p", "fail", "Broken", "--out", "mine") == 1
+    text = line(capsys)
+    assert "chapter 01_toy failed" in text and "Broken: a toy failure" in text
+    assert (root / "mine" / "01_toy.ipynb").read_bytes() == before
+    assert (root / "mine" / "failed" / "01_toy.ipynb").is_file()
+    assert helpers("run", "01", "--profile", "quick", "-p", "fail", "StoreError",
+                   "--out", "mine") == 2
+    assert "StoreError: a toy failure" in line(capsys)
+
+
+def test_full_disk_is_one_line(root, capsys, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr(notebooks, "write", full)
+    assert helpers("run", "02", "--profile", "quick") == 2
+    assert "no space left on the device (somewhere): free some space" in line(capsys)
+
+
+def test_a_write_that_fails_leaves_the_old_file(root, monkeypatch):
+    book = nbformat.v4.new_notebook()
+    target = root / "mine.ipynb"
+    notebooks.write(book, target)
+    before = target.read_bytes()
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError):
+        notebooks.write(book, target)
+    assert target.read_bytes() == before and list(root.glob(".mine*")) == []
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_stops_kernel_and_workers(root, tmp_path, sent):
+    pids = tmp_path / "pids.json"
+    env = {**os.environ, "PYTHONPATH": str(SOURCE), "TOY_PIDS": str(pids)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "helpers", "run", "01", "--profile", "quick", "-p", "pause", "300"],
+        env=env, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.time() + 60
+    while not (pids.exists() and pids.read_text()) and time.time() < deadline:
+        time.sleep(0.1)
+    family = json.loads(pids.read_text())
+    assert all(psutil.pid_exists(pid) for pid in family)
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors.startswith("helpers: interrupted") and errors.count("\n") == 1
+    deadline = time.time() + 10
+    while any(_alive(pid) for pid in family) and time.time() < deadline:
+        time.sleep(0.1)
+    assert not any(_alive(pid) for pid in family)
+    assert list((root / "_scratch" / "run").glob("*")) == []
+
+
+def _alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_dry_run_says_unknown_without_data(root, capsys):
+    assert helpers("run", "--profile", "quick", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "01_toy" in out and "unknown" in out and not (root / "_scratch").exists()
+
+
+def test_dry_run_adds_recorded_costs(root, capsys):
+    assert helpers("run", "02") == 0
+    target = root / "notebooks" / "02_other.ipynb"
+    book = notebooks.read(target)
+    keys = ["a" * 64, "b" * 64]
+    book.cells[2].outputs.append(nbformat.v4.new_output("display_data", data={
+        "text/plain": ""}, metadata={"same_noise": {"run": {"keys": keys}}}))
+    notebooks.write(book, target)
+    for key in keys:
+        folder = root / "results" / key[:2] / key
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text(json.dumps(
+            {"cost": {"seconds": 1200.0, "peak_mb": 300}}))
+    capsys.readouterr()
+    assert helpers("run", "02", "--dry-run") == 0
+    out = capsys.readouterr().out
+    workers = min(2, os.cpu_count() or 1)
+    assert f"{2400 / workers / 60:.0f} min" in out and f"{300 * workers} MB" in out
+    assert helpers("run", "02", "-p", "seed", "1", "--dry-run") == 0
+    assert "unknown" in capsys.readouterr().out
+
+
+def test_chapters_side_by_side(root):
+    assert helpers("run", "--profile", "quick", "--jobs", "2", "--out", "both") == 0
+    assert len(list((root / "both").glob("*.ipynb"))) == 2
+
+
+def test_settings_of_the_kernel(root, monkeypatch):
+    options = planning.Options(profile="quick", fresh=True)
+    out = planning.out_folder(root, options)
+    where = publish.settings(root, out, options)
+    assert where["results"] == "off" and where["store"] == str(out / "store")
+    assert where["publish"] is None and where["figures"] == str(out / "figures")
+    where = publish.settings(root, root / "notebooks", planning.Options())
+    assert where["publish"] == "1" and where["results"] == str(root / "results")
+    assert where["store"] == str(root / "_store")
+    base = publish.settings(root, root / "tests" / "notebooks", planning.Options(profile="quick"))
+    assert base["results"] == "off" and base["figures"] is None and base["publish"] is None
+    monkeypatch.setenv("SAME_NOISE_STORE", "elsewhere")
+    monkeypatch.setenv("SAME_NOISE_PUBLISH", "1")
+    assert publish.settings(root, out, planning.Options())["store"] == "elsewhere"
+    env = execute.environment(results="off", publish=None)
+    assert env["OMP_NUM_THREADS"] == "1" and env["PYTHONHASHSEED"] == "0"
+    assert env["TQDM_DISABLE"] == "1" and env["HF_HUB_OFFLINE"] == "1"
+    assert env["SAME_NOISE_RESULTS"] == "off" and "SAME_NOISE_PUBLISH" not in env
+
+
+def test_a_dead_child_is_reported(root, tmp_path):
+    env = execute.environment()
+    with pytest.raises(ChapterError):
+        execute.execute(tmp_path / "none.ipynb", tmp_path / "out.ipynb", tmp_path, env,
+                        execute.Progress())
+
+
+@pytest.mark.parametrize("command", ["run", "build", "check", "audit", "compare", "noise"])
+def test_help_reads_like_a_manual(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        helpers(command, "--help")
+    out = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "examples:" in out and "exit status:" in out and "options:" in out
+    with pytest.raises(SystemExit):
+        helpers("--help")
+    out = capsys.readouterr().out
+    assert command in out and "exit status:" in out
+
+
+def test_light_commands_import_no_torch(root):
+    code = ("import sys; from helpers.run import main; main(['check', '--no-pages']); "
+            "heavy = {'torch', 'numpy', 'papermill', 'pyarrow'} & set(sys.modules); "
+            "assert not heavy, heavy")
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, text=True, capture_output=True,
+                          env={**os.environ, "PYTHONPATH": str(SOURCE)})
+    assert done.returncode == 0, done.stderr
+    assert "01_toy.ipynb is missing" in done.stdout
+
+
+def test_build_needs_a_book(root, capsys):
+    assert helpers("build") == 2
+    assert "no _config.yml" in line(capsys)
