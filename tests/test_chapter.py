@@ -238,8 +238,8 @@ def test_the_scoreboard_is_gathered(real):
     assert found["parameters"] == {"seed": 5} and found["profile"] == "laptop"
     assert found["records"][0]["value"] == 0.8 and found["verdicts"][0]["verdict"] == "reproduced"
     text = (real / "book" / "_generated" / "claims_table.md").read_text()
-    assert ("| C1 | Models agree. | {doc}`01 </notebooks/01_real>` | .82 | 0.80 [0.70, 0.90] | 0.01 "
-            "| {bdg-success}`● reproduced` |") in text
+    assert ("| C1 | Models agree. | {doc}`01 </notebooks/01_real>` | .82 | 0.80 [0.70, 0.90] "
+            "| 0.01 | {bdg-success}`● reproduced` |") in text
     assert "| C2 | There are two regimes. | 02 | – | – | – | {bdg-light}`… not yet` |" in text
     assert claims.stale(real, [real / "notebooks" / "01_real.ipynb"]) == []
     (real / "book" / "claims.yml").write_text(CLAIMS.replace("Models agree.", "Models differ."))

@@ -189,7 +189,7 @@ def test_nbval_turns_red_for_a_wrong_number(tmp_path, monkeypatch):
     notebooks.write(book, root / "tests" / "notebooks" / "01_net.ipynb")
     status, said = nbval(root)
     assert status == 1 and "loss is 1.7, expected 1.5 within 0.1" in said, said
-    assert "no network was trained" in said and "3 passed" in said
+    assert "no network was trained" in said and "4 passed" in said
     assert not (tmp_path / "none").exists()
 
 

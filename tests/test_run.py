@@ -150,6 +150,13 @@ def test_prose_is_refreshed_and_code_makes_stale(root, capsys):
     assert notebooks.read(target).cells[2].outputs[0].text == "2\n"
 
 
+def test_a_damaged_notebook_is_stale(root):
+    job, = planning.plan(root, planning.Options(("02",)))
+    for text in ("", "not JSON", "[]", "{}", '{"cells": 3, "nbformat": 4, "nbformat_minor": 5}'):
+        job.target.write_text(text)
+        assert notebooks.state(job.prepared, job.target, job.run) == "stale"
+
+
 def test_the_lock_file_and_the_modules_used_are_part_of_the_hash(root):
     script = notebooks.read_script(root / "notebooks" / "02_other.py")
     first = notebooks.source_hash(root, script, {})
@@ -183,9 +190,8 @@ def test_a_modified_run_goes_to_its_own_folder(root, capsys):
 
 
 def test_a_failing_chapter_keeps_what_was_there(root, capsys):
-    assert helpers("run", "01", "--profile", "quick", "--out", "mine") == 0
-    before = (root / "mine" / "01_toy.ipynb").read_bytes()
-    capsys.readouterr()
+    (root / "mine").mkdir()
+    (root / "mine" / "01_toy.ipynb").write_bytes(before := b"what was there")
     assert helpers("run", "01", "--profile", "quick", "-p", "fail", "Broken", "--out", "mine") == 1
     text = line(capsys)
     assert "chapter 01_toy failed" in text and "Broken: a toy failure" in text
@@ -257,13 +263,11 @@ def test_dry_run_says_unknown_without_data(root, capsys):
 
 
 def test_dry_run_adds_recorded_costs(root, capsys):
-    assert helpers("run", "02") == 0
-    target = root / "notebooks" / "02_other.ipynb"
-    book = notebooks.read(target)
-    keys = ["a" * 64, "b" * 64]
+    job, = planning.plan(root, planning.Options(("02",)))
+    book, keys = notebooks.clean(job.prepared, job.run), ["a" * 64, "b" * 64]
     book.cells[2].outputs.append(nbformat.v4.new_output("display_data", data={
         "text/plain": ""}, metadata={"same_noise": {"run": {"keys": keys}}}))
-    notebooks.write(book, target)
+    notebooks.write(book, job.target)
     for key in keys:
         folder = root / "results" / key[:2] / key
         folder.mkdir(parents=True)

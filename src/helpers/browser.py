@@ -24,7 +24,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 AXE = Path("tests") / "_static" / "axe.min.js"
-PATIENCE_MS = 30_000
+PATIENCE_MS = 120_000  # a busy machine is no fault of the page
 # docutils gives the bibliography list roles that its entries contradict: known, upstream.
 KNOWN_EXEMPTION = "div.citation-list"
 
@@ -45,7 +45,7 @@ VIEWS = (View("light", 1280, 900, "light", True), View("dark", 1280, 900, "dark"
 
 # What a page says of itself once its equations are set.
 LOOK = """async () => {
-  const deadline = Date.now() + 20000;
+  const deadline = Date.now() + 60000;
   const formulas = [...document.querySelectorAll('.math')].filter(m => m.textContent.trim());
   const open = () => formulas.filter(m => !m.querySelector('mjx-container'));
   if (window.MathJax && MathJax.startup && MathJax.startup.promise) await MathJax.startup.promise;
@@ -264,7 +264,7 @@ def print_pdf(folder: Path, out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     with _served(folder) as base, _chromium() as browser:
         page = browser.new_page(color_scheme="light")
-        page.set_default_timeout(10 * PATIENCE_MS)
+        page.set_default_timeout(5 * PATIENCE_MS)
         page.goto(base + "index.html", wait_until="load")
         page.add_style_tag(content="details, details * { animation: none !important; "
                                    "transition: none !important; } figure, table, pre "

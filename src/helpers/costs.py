@@ -17,9 +17,9 @@ def published(root: Path) -> Iterator[tuple[str, dict[str, Any], Path]]:
 
     Reads ``record.json`` files directly, so nothing but the standard library is needed.
     """
-    folders = {path.parent.name: path for path in (root / "results").glob("[0-9a-f][0-9a-f]/*/record.json")}
-    for key in sorted(folders):
-        yield key, json.loads(folders[key].read_text("utf-8")), folders[key].parent
+    files = (root / "results").glob("[0-9a-f][0-9a-f]/*/record.json")
+    for path in sorted(files, key=lambda path: path.parent.name):
+        yield path.parent.name, json.loads(path.read_text("utf-8")), path.parent
 
 
 def report(root: Path, jobs: Sequence[Job]) -> str:

@@ -30,7 +30,7 @@ MODULES = (*diffusion.MODULES, "helpers.sampling", "helpers.maps", "helpers.laws
 ORACLE_MODULES = ("helpers.oracles", "helpers.patches", "helpers.gaussians")
 PROBES = 256  # noises on which a run that waits for copying looks
 PATCH_SIDES = (3, 5, 7, 9, 13, "whole")
-HELD_OUT = 512  # held-out images behind every held-out loss
+HELD_OUT = 512  # held-out images behind a held-out loss; not more than there are noises
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class Map:
         Unclipped samples of the last mark in [-1, 1] units, if the plan kept them.
     record : dict
         ``marks``, ``held_out`` and ``fitted`` losses at the last mark, ``off_range`` (share of
-        pixels more than 15/255 outside the range before clipping), ``stopped``, ``cost``.
+        pixels more than 15/255 outside the range before clipping), ``sampling_seconds`` (processor
+        seconds for the bank), ``stopped``, ``cost``.
     computed : bool
         Whether this call computed it (False: read from the store).
     """
@@ -175,14 +176,29 @@ def _network(trial: Trial, clean, held_out, sha256, store: Store, device: str):
     stop = copied if cell.until_copies is not None else None
     model = diffusion.fitted(cell, clean, sha256, store, device, stop)
     marks = sorted(model.weights)
+    began = time.process_time()
     drawn = [_images(model.denoiser(s, device), trial, shape, device) for s in marks]
-    last = model.denoiser(None, device)
-    losses = {
-        "held_out": diffusion.held_out_loss(last, torch.from_numpy(held_out).to(device)),
-        "fitted": diffusion.held_out_loss(last, torch.from_numpy(clean[:HELD_OUT]).to(device)),
-    }
+    sampling = (time.process_time() - began) / len(marks)
+    losses = _losses(model, clean, held_out[: trial.bank.count], sha256, store, device)
     kept = {k: model.record[k] for k in ("steps_made", "stopped", "losses", "parameters")}
-    return drawn, {"marks": marks, "training": model.record["cost"], **losses, **kept}
+    record = {"marks": marks, "training": model.record["cost"], **losses, **kept}
+    return drawn, record | {"sampling_seconds": round(sampling, 3)}
+
+
+def _losses(model, clean, held_out, sha256: str, store: Store, device: str) -> dict:
+    """Denoising losses of a model on held-out and on its own images, computed once a model."""
+
+    def compute():
+        last = model.denoiser(None, device)
+        parts = {"held_out": held_out, "fitted": clean[: len(held_out)]}
+        found = {
+            name: diffusion.held_out_loss(last, torch.from_numpy(part).to(device))
+            for name, part in parts.items()
+        }
+        return found, {}
+
+    key = make_key("losses", VERSION, model.cell, data=sha256, count=len(held_out), device=device)
+    return store.once(key, compute).record
 
 
 def _compute(trial: Trial, clean, held_out, sha256, store: Store, device: str):

@@ -174,10 +174,21 @@ def write(notebook, path: Path) -> None:
 
 
 def read(path: Path):
-    """Read an executed notebook."""
+    """Read an executed notebook.
+
+    Raises
+    ------
+    UsageError
+        If the file is no notebook.
+    """
     import nbformat
 
-    return nbformat.read(path, as_version=4)
+    try:
+        return nbformat.read(path, as_version=4)
+    except (ValueError, TypeError, AttributeError, KeyError,
+            nbformat.ValidationError) as error:
+        raise UsageError(f"{path.name} is not a readable notebook ({' '.join(str(error).split())}):"
+                         " remove it and run the chapter again") from error
 
 
 def refreshed(prepared, executed, run: dict[str, Any]):
@@ -210,7 +221,10 @@ def state(prepared, path: Path, run: dict[str, Any]) -> str:
     """
     if not path.is_file():
         return "missing"
-    executed = read(path)
+    try:
+        executed = read(path)
+    except UsageError:
+        return "stale"
     code = [[cell.source for cell in book.cells if cell.cell_type == "code"]
             for book in (prepared, executed)]
     if dict(executed.metadata.get("run", {})) != run or code[0] != code[1]:

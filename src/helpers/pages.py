@@ -125,7 +125,7 @@ def _link_problems(folder: Path, path: Path, pages: dict[Path, Page]) -> list[st
     for address in dict.fromkeys(page.links + page.loads):
         if address.startswith(("mailto:", "javascript:", "data:", "#!")):
             continue
-        if urlsplit(address).scheme == "file" or address.startswith("/"):
+        if urlsplit(address).scheme == "file" or re.match(r"/(?!/)", address):
             found.append(f"absolute address {address!r}: write it relative to the page")
             continue
         target = _target(folder, path, address)

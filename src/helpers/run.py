@@ -120,9 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser().parse_args(argv)
         command = args.command
     try:
-        signal.signal(signal.SIGTERM, _interrupted)
+        before = signal.signal(signal.SIGTERM, _interrupted)
     except ValueError:  # not the main thread
-        pass
+        before = None
     try:
         return COMMANDS[command](args) or 0
     except UsageError as error:
@@ -139,6 +139,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if type(error).__name__ in ("StoreError", "DataError", "RuntimeError"):
             return _say(error, 2)
         raise
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _interrupted(*_) -> None:
