@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -98,6 +99,10 @@ def nested(cell):
 
 def os_pid(_):
     return os.getpid()
+
+
+def holds_interrupts(_):
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def interrupt(_):
@@ -351,6 +356,22 @@ def test_ctrl_c(tmp_path, count, group):
     assert process.returncode in (-signal.SIGINT, 130) and out == ""
     assert err.count("Traceback") == 1 and err.rstrip().endswith("KeyboardInterrupt")
     assert soon(lambda: all(map(gone, children))) and len(list(tmp_path.iterdir())) == count
+
+
+@posix
+def test_processes_leave_ctrl_c_to_the_parent():
+    assert all(map_cells(holds_interrupts, [0, 1], workers=2))
+    assert not holds_interrupts(0)
+
+
+@pytest.mark.parametrize("calm", [False, True])
+def test_after_an_error_processes_are_killed_before_they_are_waited_for(calm):
+    process, pipe = mock.Mock(), mock.Mock()
+    process.is_alive.return_value = False
+    workers._stop([(process, pipe)], calm)
+    calls = [name for name, *_ in process.method_calls]
+    assert calls == (["join", "is_alive"] if calm else ["kill", "join", "is_alive"])
+    pipe.close.assert_called_once()
 
 
 @posix

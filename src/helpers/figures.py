@@ -9,12 +9,13 @@ differ in marker and dash as well as in colour, and regimes in hatching as well 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 
 import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as _Figure
 
 WIDTH = 7.0  # inches
 DPI = 110
@@ -29,6 +30,15 @@ STYLE = {
     "axes.spines.right": False, "axes.grid": True, "grid.color": "0.9", "axes.axisbelow": True,
     "lines.linewidth": 2.0, "lines.markersize": 7.0, "font.family": "DejaVu Sans",
 }
+
+
+class Figure(_Figure):
+    """A figure that a notebook shows when it is the value of a cell, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.savefig(file, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+        return file.getvalue()
 
 
 def style() -> None:

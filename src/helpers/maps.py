@@ -222,6 +222,7 @@ def _compute(trial: Trial, clean, held_out, sha256, store: Store, device: str):
         "tolerance": {"agreement": 0.9 if isinstance(trial.model, Cell) else 0.99},
         "stage": "map",
         "version": VERSION,
+        "modules": list(modules_of(trial)),
         "fingerprint": fingerprint(modules_of(trial)),
         "torch": torch.__version__,
         "device": device,
