@@ -282,8 +282,11 @@ for solver in solver_steps:
     reached[solver] = dict(zip(calls, with_reference, strict=True))
     figures.sweep(axes[0, 0], calls, with_reference, solver)
     figures.sweep(axes[0, 1], [m.record["sampling_seconds"] for m in mine], with_reference, solver)
-axes[0, 0].set(xlabel="function evaluations", ylabel="agreement with converged", xscale="log")
-axes[0, 1].set(xlabel="processor seconds", xscale="log")
+axes[0, 0].set_ylabel("agreement with converged")
+figures.log_axis(axes[0, 0], (8, 16, 32, 64), "function evaluations")
+seconds = [m.record["sampling_seconds"] for m in solved[:-1]]
+figures.log_axis(axes[0, 1], [float(f"{t:.2g}") for t in np.geomspace(min(seconds), max(seconds), 4)],
+                 "processor seconds")
 axes[0, 0].legend()
 figure
 
@@ -308,9 +311,9 @@ stochastic = {
     "deterministic": scores.mae_score(pictures[0][:k], pictures[1][:k]),
 }
 figure, axes = figures.panels()
-figures.sweep(axes[0, 0], range(4), list(stochastic.values()), "agreement")
-axes[0, 0].set(xticks=range(4), xticklabels=[f"{name}\nnoise" if name != "deterministic" else
-               "none\ninjected" for name in stochastic], ylabel="agreement", ylim=(-0.03, 1.03))
+figures.points(axes[0, 0], ["permuted\nstart", "independent\ninjected", "shared\ninjected",
+                            "none\ninjected"], list(stochastic.values()))
+axes[0, 0].set(ylabel="agreement", ylim=(-0.03, 1.03))
 figure
 
 # %% tags=["remove-cell", "nbval-ignore-output"]

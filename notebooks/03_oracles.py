@@ -215,11 +215,11 @@ for name, key in (("empirical", "empirical map"), ("gaussian", "Gaussian map"),
                   ("patches", "local-patch map"), ("disjoint", "network, other images")):
     c.record(f"{name}_first", curves[key][0])
     c.record(f"{name}_last", curves[key][-1])
- or "none");
 for entry in (
-        ("n_first", first, ",d"), ("noises_used", noises, ",d"), ("n_last", last, ",d"), ("null_first", nulls[0], ".3f"),
-        ("null_last", nulls[-1], ".3f"), ("handover_n", handover, ",.0f", "images"),
-        ("undertrained", ", ".join(weak) or "none"),
+    ("n_first", first, ",d"), ("n_last", last, ",d"), ("noises_used", noises, ",d"),
+    ("null_first", nulls[0], ".3f"), ("null_last", nulls[-1], ".3f"),
+    ("handover_n", handover, ",.0f", "images"),
+    ("undertrained", ", ".join(weak) or "none"),
 ):
     c.record(*entry)
 
@@ -296,10 +296,10 @@ print(f"Euler-18 and Heun-18 empirical maps agree on {euler[0]} at N = {first}, 
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 for entry in (
-        ("narrow_first", follows[widths[0]][0]), ("wide_first", follows[widths[-1]][0]),
-        ("nearest_first", trivial[0]), ("beyond_nearest", beyond[middle]),
-        ("guess_first", guess[first]), ("guess_last", guess[last]), ("euler_first", euler[0]),
-        ("euler_last", euler[-1]), ("with_euler", with_euler),
+    ("narrow_first", follows[widths[0]][0]), ("wide_first", follows[widths[-1]][0]),
+    ("nearest_first", trivial[0]), ("beyond_nearest", beyond[middle]),
+    ("guess_first", guess[first]), ("guess_last", guess[last]), ("euler_first", euler[0]),
+    ("euler_last", euler[-1]), ("with_euler", with_euler),
 ):
     c.record(*entry)
 
@@ -356,21 +356,16 @@ print(f"distance to the true map, last over first: {part}; crossing at {swap} dr
 print(f"to the empirical map minus to the true map at N = {law_sizes[-1]}: {nearer}")
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
-, ".1f", "grey levels")
-, ".1f", "grey levels")
-, ".1f", "grey levels")
-, ".1f", "grey levels")
-, ".1f", "grey levels")
 for entry in (
-        ("law_first", law_sizes[0], ",d"), ("law_last", law_sizes[-1], ",d"),
-        ("truth_first", bootstrap(to_truth[:, 0], rms, seed=seed), ".1f", "grey levels"),
-        ("truth_last", bootstrap(to_truth[:, -1], rms, seed=seed), ".1f", "grey levels"),
-        ("truth_part", part),
-        ("set_first", bootstrap(to_set[:, 0], rms, seed=seed), ".1f", "grey levels"),
-        ("set_last", bootstrap(to_set[:, -1], rms, seed=seed), ".1f", "grey levels"),
-        ("truth_gaussian", bootstrap(gauss_truth[:, -1], rms, seed=seed), ".1f", "grey levels"),
-        ("truth_null", permuted, ".1f", "grey levels"), ("truth_crossing", swap, ",.0f", "draws"),
-        ("truth_agreement", true_agreement),
+    ("law_first", law_sizes[0], ",d"), ("law_last", law_sizes[-1], ",d"),
+    ("truth_first", bootstrap(to_truth[:, 0], rms, seed=seed), ".1f", "grey levels"),
+    ("truth_last", bootstrap(to_truth[:, -1], rms, seed=seed), ".1f", "grey levels"),
+    ("truth_part", part),
+    ("set_first", bootstrap(to_set[:, 0], rms, seed=seed), ".1f", "grey levels"),
+    ("set_last", bootstrap(to_set[:, -1], rms, seed=seed), ".1f", "grey levels"),
+    ("truth_gaussian", bootstrap(gauss_truth[:, -1], rms, seed=seed), ".1f", "grey levels"),
+    ("truth_null", permuted, ".1f", "grey levels"), ("truth_crossing", swap, ",.0f", "draws"),
+    ("truth_agreement", true_agreement),
 ):
     c.record(*entry)
 
@@ -427,23 +422,19 @@ print(f"disjoint halves: {pairs['disjoint images'][0]} at N = {first}, "
 print(f"distance to the other network minus to the nearest training image at N = {last}: {closer}")
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
-, ".1f", "grey levels")
-, ".1f", "grey levels")
-, ".1f", "grey levels")
-, ".1f", "grey levels")
 for name, value in confirm.items():
     c.record(f"confirm_{name}", value, ".2f")
 for entry in (
-        ("seeds_first", pairs["same images, two seeds"][0]),
-        ("seeds_last", pairs["same images, two seeds"][-1]),
-        ("copiers_last", pairs["empirical maps"][-1], ".3f"),
-        ("moments_last", pairs["Gaussian maps"][-1]),
-        ("cross_first", bootstrap(cross[:, 0], rms, seed=seed), ".1f", "grey levels"),
-        ("cross_last", bootstrap(cross[:, -1], rms, seed=seed), ".1f", "grey levels"),
-        ("nearest_train_first", bootstrap(to_train[:, 0], rms, seed=seed), ".1f", "grey levels"),
-        ("nearest_train_last", bootstrap(to_train[:, -1], rms, seed=seed), ".1f", "grey levels"),
-        ("gaussian_other", predicted), ("confirm_n", top, ",d"),
-        ("confirm_first_n", confirm_sizes[0], ",d"),
+    ("seeds_first", pairs["same images, two seeds"][0]),
+    ("seeds_last", pairs["same images, two seeds"][-1]),
+    ("copiers_last", pairs["empirical maps"][-1], ".3f"),
+    ("moments_last", pairs["Gaussian maps"][-1]),
+    ("cross_first", bootstrap(cross[:, 0], rms, seed=seed), ".1f", "grey levels"),
+    ("cross_last", bootstrap(cross[:, -1], rms, seed=seed), ".1f", "grey levels"),
+    ("nearest_train_first", bootstrap(to_train[:, 0], rms, seed=seed), ".1f", "grey levels"),
+    ("nearest_train_last", bootstrap(to_train[:, -1], rms, seed=seed), ".1f", "grey levels"),
+    ("gaussian_other", predicted), ("confirm_n", top, ",d"),
+    ("confirm_first_n", confirm_sizes[0], ",d"),
 ):
     c.record(*entry)
 
@@ -503,12 +494,11 @@ gauss_null = null((middle, last), ("gaussian", last))
 for kind in kinds:
     c.record(f"confirm_{kind}_first", found[kind, confirm_sizes[0]])
     c.record(f"confirm_{kind}", found[kind, top])
-:,}");
 for entry in (
-        ("gaussian_null", gauss_null, ".3f"), ("share_first", explained[0].share),
-        ("share_last", explained[-1].share), ("residual_last", explained[-1].residual),
-        ("residual_null", explained[-1].null, ".3f"),
-        ("patches_used", f"{min(top, patch_images):,}"),
+    ("gaussian_null", gauss_null, ".3f"), ("share_first", explained[0].share),
+    ("share_last", explained[-1].share), ("residual_last", explained[-1].residual),
+    ("residual_null", explained[-1].null, ".3f"),
+    ("patches_used", f"{min(top, patch_images):,}"),
 ):
     c.record(*entry)
 

@@ -191,6 +191,26 @@ def sweep(ax: Axes, x: Sequence[float], intervals: Sequence, label: str, marker:
         ax.fill_between(x, low, high, where=known, color=color, alpha=0.2, linewidth=0)
 
 
+def points(ax: Axes, labels: Sequence[str], intervals: Sequence) -> None:
+    """Draw one marker with its interval for each category; `labels` go under the axis."""
+    at = np.arange(len(labels))
+    value, low, high = (np.array([getattr(i, end) for i in intervals], dtype=np.float64)
+                        for end in ("value", "low", "high"))
+    with mpl.rc_context(STYLE):
+        ax.errorbar(at, value, np.maximum([value - low, high - value], 0), fmt="o",
+                    color=PALETTE[0], capsize=5)
+        ax.set_xticks(at, labels)
+        ax.set_xlim(-0.5, len(labels) - 0.5)
+
+
+def log_axis(ax: Axes, ticks: Sequence[float], label: str) -> None:
+    """A logarithmic x axis with exactly these ticks, written as plain numbers."""
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set_xlabel(label)
+
+
 def size_axis(ax: Axes, sizes: Sequence[int], label: str = "training images N") -> None:
     """A log2 axis with the sizes written out, every other one when there are more than seven."""
     sizes = list(sizes)

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from helpers import datasets
-from helpers.noise import torch_generator
 from helpers.gaussians import Mixture
+from helpers.noise import torch_generator
 from helpers.store import Store, make_key
 
 __all__ = ["Law", "load"]
@@ -70,7 +70,7 @@ def load(name: str, size: int | None = None, store: Store | None = None) -> Law:
 
     def compute():
         fitted = Mixture.fit(
-            torch.from_numpy(datasets.to_model(images.train[:FITTED])), components=COMPONENTS, seed=0
+            torch.from_numpy(datasets.to_model(images.train[:FITTED])), COMPONENTS, seed=0
         )
         arrays = {
             "weights": fitted.weights.numpy(),

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from helpers import diffusion, gaussians, laws, oracles, patches, scores
-from helpers.datasets import to_model, to_uint8
+from helpers.datasets import to_uint8
 from helpers.diffusion import Cell
 from helpers.noise import Bank, noise
 from helpers.sampling import sample_in_batches
