@@ -51,6 +51,32 @@ def report(root: Path, jobs: Sequence[Job]) -> str:
             f"expected in all: {total}. Cells already in the store or in results/ cost nothing.")
 
 
+def table(root: Path) -> str:
+    """Return the Markdown table of what each published chapter cost when it was computed.
+
+    Cells that several chapters use count in each. Time is the sum over cells on one core, and what
+    two worker processes need at best; memory is two workers of the largest cell.
+    """
+    costs = {key: (record.get("cost") or {}, folder) for key, record, folder in published(root)}
+    rows = []
+    for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        known = [costs[key] for key in _run_keys(notebooks.read(path)) if key in costs]
+        seconds = sum(cost.get("seconds", 0.0) for cost, _ in known)
+        peak = 2 * max((cost.get("peak_mb", 0.0) for cost, _ in known), default=0.0)
+        disk = sum(file.stat().st_size for _, folder in known for file in folder.iterdir())
+        rows.append([path.stem, str(len(known)), _hours(seconds), _hours(seconds / 2),
+                     f"{peak:.0f} MB", f"{disk / 1e6:.1f} MB"])
+    header = ("Chapter at `laptop`", "Published cells", "One core", "Two workers", "Memory", "Disk")
+    return verdicts.table(header, rows) + "\n"
+
+
+def write(root: Path) -> None:
+    """Write the table of costs to ``book/_generated/costs_table.md``, which the book includes."""
+    target = root / "book" / "_generated" / "costs_table.md"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(table(root), encoding="utf-8")
+
+
 def _keys(root: Path, job: Job) -> list[str]:
     """Return the store's keys that the published run with the same parameters used."""
     path = root / "notebooks" / f"{job.slug}.ipynb"
@@ -59,6 +85,10 @@ def _keys(root: Path, job: Job) -> list[str]:
     done = notebooks.read(path)
     if done.metadata.get("run", {}).get("parameters") != job.run["parameters"]:
         return []
+    return _run_keys(done)
+
+
+def _run_keys(done) -> list[str]:
     return [key for cell in done.cells for output in cell.get("outputs", ())
             for key in output.get("metadata", {}).get(verdicts.KEPT, {}).get("run", {})
             .get("keys", ())]

@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-from helpers import book, claims, notebooks
+from helpers import book, claims, costs, notebooks
 from helpers.execute import FULL, ChapterError, Progress, environment, execute, kill_tree
 from helpers.planning import Job, Options, plan
 from helpers.project import UsageError, chapters
@@ -139,6 +139,7 @@ def run(root: Path, options: Options, board: Board | None = None) -> list[Path]:
         if out == root / "notebooks":
             claims.write(root, [p.with_suffix(".ipynb") for p in chapters(root)
                                 if p.with_suffix(".ipynb").is_file()])
+            costs.write(root)
         if options.build:
             _build(root, out, [job.target for job in jobs], where, board)
     except OSError as error:
