@@ -15,11 +15,16 @@ from helpers.noise import Bank
 from helpers.oracles import Empirical
 from helpers.sampling import sample
 from helpers.store import Store, fingerprint
-from small import same, tiny
+from small import same, tiny as unet
 
 torch.set_num_threads(1)
 BANK, PLAN = Bank(6), Plan(steps=4, batch=4)
 CLOSED = Closed("empirical", "digits8", 8, 64)
+
+
+def tiny(**changes):
+    """The perceptron trains fastest."""
+    return unet(**{"network": "mlp-900k"} | changes)
 
 
 def trial(model=None, bank=BANK, **plan):
@@ -55,7 +60,7 @@ def test_a_second_call_computes_nothing(tmp_path, monkeypatch):
 
 
 def test_recompute_gives_the_stored_arrays_bit_for_bit(tmp_path):
-    trials = [trial(tiny(snapshots=(3,)), raw=True), trial(CLOSED, raw=True),
+    trials = [trial(unet(steps=3, snapshots=(1,)), raw=True), trial(CLOSED, raw=True),
               trial(tiny(), solver="ancestral", injected=3)]
     run(trials, tmp_path)
     store = Store(tmp_path)
@@ -158,7 +163,7 @@ def test_the_copy_rule_sees_real_copies(tmp_path):
 def test_closed_forms(tmp_path, kind, monkeypatch):
     monkeypatch.setattr(maps, "PATCH_SIDES", (3, "whole"))
     name = "mixture:digits8" if kind == "mixture" else "digits8"
-    found = run([trial(Closed(kind, name, 8, 200), Bank(3))], tmp_path)[0]
+    found = run([trial(Closed(kind, name, 8, 200), Bank(3), steps=12)], tmp_path)[0]
     assert found.images.shape == (1, 3, 8, 8, 1) and found.images.std() > 10
     assert found.record["marks"] == [0] and found.record["off_range"] < 0.2
 
@@ -173,7 +178,7 @@ def test_record(tmp_path):
     assert "helpers.diffusion" in maps.modules_of(network.trial)
     assert "helpers.diffusion" not in maps.modules_of(closed.trial)
     assert network.record["held_out"]["loss"] > 0 and len(network.record["losses"]) == 6
-    assert network.record["parameters"] == 21_931
+    assert network.record["parameters"] == 865_344
 
 
 def test_a_published_map_is_read_without_a_store(tmp_path, monkeypatch):
@@ -189,7 +194,7 @@ def test_a_published_map_is_read_without_a_store(tmp_path, monkeypatch):
 
 def test_longest_first():
     costs = [maps._expected(trial(m)) for m in (
-        tiny(steps=2000, network="unet-320k"), tiny(steps=2000), CLOSED)]
+        unet(steps=2000, network="unet-320k"), unet(steps=2000), CLOSED)]
     assert costs == sorted(costs, reverse=True)
 
 
