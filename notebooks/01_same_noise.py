@@ -106,9 +106,21 @@ def cell(label: str, half: int = 0) -> Cell:
 
 
 other = cell(models[1], half=1)  # the same network on images that no other model has seen
-trained = run([Trial(cell(m), bank, Plan(raw=True)) for m in models]
-              + [Trial(other, bank, Plan(raw=True))], c.store, device=c.device, workers=c.workers)
-gaussian = run([Trial(Closed("gaussian", dataset, size, n), bank)], c.store, device=c.device)[0]
+short = Bank(count=min(solver_noises, noises))
+plans = [Plan(solver, count) for solver, counts in solver_steps.items() for count in counts]
+ancestral = [Plan("ancestral", ancestral_steps, injected=k) for k in (1, 2)]
+groups = {
+    "trained": [Trial(m, bank, Plan(raw=True)) for m in [*map(cell, models), other]],
+    "solved": [Trial(cell(models[0]), short, p) for p in [*plans, Plan("heun", reference_steps)]],
+    "stochastic": [Trial(cell(models[0]), short, ancestral[0]),
+                   Trial(cell(models[1]), short, ancestral[1]),
+                   Trial(cell(models[1]), short, ancestral[0])],
+    "gaussian": [Trial(Closed("gaussian", dataset, size, n), bank)],
+}
+done = iter(run([t for group in groups.values() for t in group], c.store, device=c.device,
+                workers=c.workers))
+maps = {name: [next(done) for _ in group] for name, group in groups.items()}
+trained, gaussian = maps["trained"], maps["gaussian"][0]
 nearest, _ = scores.nearest_to_noise(bank.noise((images.channels, size, size)),
                                      images.subset(n, half=0))
 pictures = [m.last for m in trained[:-1]]
@@ -268,10 +280,7 @@ figures.threshold_curves(shown, grid, xlabel="threshold on the mean absolute dif
 # {numref}`fig:same-noise-solvers` counts the noises on which a cheaper solver agrees with it.
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:same-noise-solvers", "caption": "Agreement with the converged trajectory of the same model against the number of function evaluations (left; 95 % Wilson intervals over noises) and against processor seconds for the bank, on one thread (right). One model, the first of the table."}, "image": {"alt": "Two panels of rising curves, one per solver. Heun and DPM-Solver++ reach agreement near one with a few dozen evaluations, Euler needs more."}}
-short = Bank(count=min(solver_noises, noises))
-plans = [Plan(solver, count) for solver, counts in solver_steps.items() for count in counts]
-solved = run([Trial(cell(models[0]), short, p) for p in [*plans, Plan("heun", reference_steps)]],
-             c.store, device=c.device, workers=c.workers)
+solved = maps["solved"]
 converged = solved[-1].last
 figure, axes = figures.panels(1, 2, share_y=True)
 reached = {}
@@ -299,10 +308,7 @@ figure
 # {cite:p}`ho2020ddpm`.
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:same-noise-injected", "caption": "Agreement of two models (two seeds of the first network) that share the starting noise, by what happens on the way; 95 % Wilson intervals over noises."}, "image": {"alt": "Four points with intervals. Permuted noises and independent injected noise lie near zero, shared injected noise and the deterministic sampler lie far above."}}
-ancestral = [Plan("ancestral", ancestral_steps, injected=k) for k in (1, 2)]
-first, second, shared = (m.last for m in run(
-    [Trial(cell(models[0]), short, ancestral[0]), Trial(cell(models[1]), short, ancestral[1]),
-     Trial(cell(models[1]), short, ancestral[0])], c.store, device=c.device, workers=c.workers))
+first, second, shared = (m.last for m in maps["stochastic"])
 k = short.count
 stochastic = {
     "permuted": scores.null_score(first, shared, scores.mae_score, seed),

@@ -1,0 +1,170 @@
+"""Benchmarks of the closed-form denoiser and of the novelty score against broadcast arithmetic.
+
+The plain sides are written here from the description of what released code computes: two passes
+over the training images, each of which subtracts every image from every query; and an array of all
+products of all pairs of embeddings. Reading and decoding images, which that code repeats in every
+pass, is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+import torch
+
+from helpers import datasets
+from helpers.bench_measure import compare, memory, rounded
+from helpers.noise import generator, noise
+from helpers.oracles import Empirical
+from helpers.scores import nearest_similarity
+
+__all__ = ["broadcast_denoiser", "broadcast_similarity", "direct", "measure", "measure_novelty",
+           "sides"]
+
+HERE = "helpers.bench_closed"
+SIGMAS = (0.05, 0.5, 5.0, 80.0)  # noise levels that are timed
+CHECKED = tuple(np.geomspace(0.002, 80.0, 12).tolist())  # noise levels at which errors are taken
+LAWS = (
+    {"law": "random", "shape": [3, 32, 32], "images": 2048, "queries": 32},
+    {"law": "clusters", "shape": [3, 32, 32], "images": 2048, "queries": 32},
+    {"law": "fashion16", "shape": [1, 16, 16], "images": 60_000, "queries": 4},
+)
+PAIRS = ({"queries": 128, "references": 2048}, {"queries": 128, "references": 8192})
+GOAL, ERROR_GOAL, NOVELTY_GOAL = 150.0, 1e-5, 30.0
+PASS = 128  # images a step of the plain passes, which is about its fastest
+WIDTH = 512  # of an embedding
+
+
+def broadcast_denoiser(data: torch.Tensor, x: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Posterior mean by two passes over the data, differences broadcast, sums in float64.
+
+    Parameters
+    ----------
+    data, x : Tensor, float32, shapes [N, C, H, W] and [n, C, H, W]
+    sigma : float
+
+    Returns
+    -------
+    Tensor, float64, shape [n, C, H, W]
+    """
+    best = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
+    for part in data.split(PASS):
+        best = torch.maximum(best, _log_weights(part, x, sigma).amax(1))
+    total = torch.zeros_like(best)
+    mean = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
+    for part in data.split(PASS):
+        weight = (_log_weights(part, x, sigma) - best[:, None]).exp()
+        total += weight.sum(1)
+        mean += (weight.float()[:, :, None, None, None] * part).sum(1, dtype=torch.float64)
+    return mean / total.view(-1, 1, 1, 1)
+
+
+def _log_weights(part, x, sigma):
+    square = (x[:, None] - part).square()
+    return square.sum((2, 3, 4), dtype=torch.float64) / (-2 * sigma**2)
+
+
+def direct(data: torch.Tensor, x: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Posterior mean from float64 distances, one query at a time: the truth for the errors."""
+    wide, found = data.double(), []
+    for query in x.double():
+        logits = (query - wide).square().sum((1, 2, 3)) / (-2 * sigma**2)
+        found.append(torch.tensordot(logits.softmax(0), wide, dims=1))
+    return torch.stack(found)
+
+
+def broadcast_similarity(emb: np.ndarray, refs: np.ndarray) -> np.ndarray:
+    """Largest inner product with any reference, from the array of all products [n, N, d]."""
+    return (emb[:, None, :] * refs[None]).sum(-1).max(1)
+
+
+def images(case: dict) -> torch.Tensor:
+    """Training images of a case, float32 [N, C, H, W] in [-1, 1].
+
+    ``random``: independent uniform pixels. ``clusters``: groups of 16 near-duplicates that differ
+    by .02 a pixel. Otherwise the first images of a data set.
+    """
+    count, shape, source = case["images"], tuple(case["shape"]), generator("bench", 0)
+    if case["law"] == "random":
+        return torch.from_numpy(source.uniform(-1, 1, (count, *shape)).astype(np.float32))
+    if case["law"] == "clusters":
+        centres = source.uniform(-1, 1, (-(-count // 16), *shape)).repeat(16, 0)[:count]
+        near = centres + 0.02 * source.standard_normal((count, *shape))
+        return torch.from_numpy(near.clip(-1, 1).astype(np.float32))
+    return torch.from_numpy(datasets.to_model(datasets.load(case["law"]).train[:count]))
+
+
+def queries(case: dict, data: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Noisy images, float32: half of them of training images, half of midpoints of two."""
+    count = case["queries"]
+    rows = torch.linspace(0, len(data) - 2, count).long()
+    clean = data[rows].clone()
+    clean[::2] = (data[rows] + data[rows + 1])[::2] / 2
+    return clean + sigma * torch.from_numpy(noise(range(count), tuple(case["shape"]), 0, "bench"))
+
+
+def sides(case: dict, device: str) -> dict:
+    """The book's and the plain way of a case (see `helpers.bench_measure`)."""
+    if "references" in case:
+        rows = generator("bench", 1).standard_normal((case["queries"] + case["references"], WIDTH))
+        unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        emb, refs = unit[: case["queries"]], unit[case["queries"] :]
+        return {"book": lambda: partial(nearest_similarity, emb, refs),
+                "plain": lambda: partial(broadcast_similarity, emb, refs)}
+    data = images(case)
+    x = queries(case, data, case["sigma"]).to(device)
+    data = data.to(device)
+    return {"book": lambda: partial(Empirical(data), x, case["sigma"]),
+            "plain": lambda: partial(broadcast_denoiser, data, x, case["sigma"])}
+
+
+def errors(case: dict, device: str, sigmas=CHECKED) -> dict:
+    """Largest error over pixels, queries and noise levels of both ways against `direct`."""
+    data = images(case)
+    oracle, worst = Empirical(data.to(device)), {"book": 0.0, "plain": 0.0}
+    for sigma in sigmas:
+        x = queries(case, data, sigma)
+        truth = direct(data, x, sigma)
+        found = {"book": oracle(x.to(device).double(), sigma),
+                 "plain": broadcast_denoiser(data.to(device), x.to(device), sigma)
+                 if sigma in (sigmas[0], sigmas[-1]) else None}
+        for name, mean in found.items():
+            if mean is not None:
+                worst[name] = max(worst[name], float((mean.cpu() - truth).abs().max()))
+    return worst
+
+
+def measure(device: str, rounds: int, laws=LAWS, sigmas=SIGMAS, checked=CHECKED) -> list[dict]:
+    """Time, memory and error of the closed-form denoiser; one row a law and noise level."""
+    rows = []
+    for law in laws:
+        worst = errors(law, device, checked)
+        size = "x".join(map(str, law["shape"]))
+        for sigma in sigmas:
+            case = law | {"sigma": sigma}
+            rows.append({
+                "case": f"{law['law']}, {law['queries']} queries, {law['images']:,} images of "
+                        f"{size}, sigma {sigma:g}",
+                **compare(HERE, case, device, rounds), "goal": GOAL,
+                "error": worst["book"], "error_plain": worst["plain"], "error_goal": ERROR_GOAL,
+                "memory": {s: memory(HERE, case, s, device) for s in ("book", "plain")}
+                if sigma == sigmas[1] else None,
+            })
+    return rounded(rows)
+
+
+def measure_novelty(device: str, rounds: int, pairs=PAIRS) -> list[dict]:
+    """Time, memory and error of the novelty score; NumPy on the processor whatever the device."""
+    rows = []
+    for case in pairs:
+        book, plain = (make()() for make in sides(case, "cpu").values())
+        rows.append({
+            "case": f"{case['queries']} pictures, {case['references']:,} references, "
+                    f"{WIDTH} numbers each",
+            **compare(HERE, case, "cpu", rounds), "goal": NOVELTY_GOAL,
+            "error": float(np.abs(book - plain).max()), "error_goal": ERROR_GOAL,
+            "memory": {s: memory(HERE, case, s, "cpu") for s in ("book", "plain")},
+        })
+    return rounded(rows)
