@@ -8,13 +8,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from small import python, same, tiny
 
 from helpers import diffusion, laws, networks, objectives
 from helpers.diffusion import Cell, cell_key, fit, fitted, held_out_loss, train
 from helpers.noise import torch_generator
 from helpers.oracles import Empirical
 from helpers.store import Store
-from small import python, same, tiny
 
 torch.set_num_threads(1)
 DATA = "0" * 64

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from small import lively, same, tiny
 
 from helpers import laws, maps, objectives
 from helpers.diffusion import fitted, held_out_loss, train
@@ -11,7 +12,6 @@ from helpers.noise import Bank, torch_generator
 from helpers.oracles import Empirical
 from helpers.sampling import SOLVERS, sample, sample_in_batches
 from helpers.store import Store
-from small import lively, same, tiny
 
 pytestmark = pytest.mark.gpu
 NETWORKS = ("unet-20k", "dit-300k", "mlp-900k")

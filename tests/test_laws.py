@@ -5,13 +5,13 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from small import output
 
 from helpers import datasets, laws
 from helpers.images import DataError
 from helpers.laws import Law
 from helpers.oracles import Mixture
 from helpers.store import Store
-from small import output
 
 torch.set_num_threads(1)
 

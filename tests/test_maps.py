@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small import same
+from small import tiny as unet
 
 from helpers import diffusion, maps, scores
 from helpers.datasets import to_model, to_uint8
@@ -15,7 +17,6 @@ from helpers.noise import Bank
 from helpers.oracles import Empirical
 from helpers.sampling import sample
 from helpers.store import Store, fingerprint
-from small import same, tiny as unet
 
 torch.set_num_threads(1)
 BANK, PLAN = Bank(6), Plan(steps=4, batch=4)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from small import lively, output
 
 from helpers import networks
 from helpers.noise import torch_generator
 from helpers.objectives import denoiser
-from small import lively, output
 
 torch.set_num_threads(1)
 TRAINED = ["unet-20k", "unet-80k", "unet-320k", "dit-300k", "mlp-900k"]

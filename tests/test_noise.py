@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from small import output
 
 from helpers.noise import Bank, generator, noise, stream_key, torch_generator
-from small import output
 
 # Made once by printing noise(...) with numpy 2.4 on x86-64; confirmed by `by_hand` below, which
 # uses no NumPy generator. Words are exact everywhere; the last bit of log and cos may differ

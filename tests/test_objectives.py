@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import optimize, stats
+from small import lively
 from torch import nn
 
-from helpers import objectives
 from helpers.noise import torch_generator
 from helpers.objectives import OBJECTIVES, denoiser, loss
-from small import lively
 
 torch.set_num_threads(1)
 SIGMAS = np.geomspace(0.002, 150, 9)
@@ -103,7 +102,7 @@ def test_a_perfect_network_gives_the_clean_image(name):
 
 @every
 def test_weighted_loss_is_the_native_loss(name):
-    """The weight times |D - x0|^2 equals |F - target|^2: noise (vp), velocity (flow), unit (edm)."""
+    """The weight times |D - x0|^2 is |F - target|^2: noise (vp), velocity (flow), unit (edm)."""
     clean, epsilon = pair(8)
     uniform = torch.linspace(0.05, 0.95, 8, dtype=torch.float64)
     sigma = OBJECTIVES[name].draw(uniform)

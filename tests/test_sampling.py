@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
+from small import lively
 
 from helpers.gaussians import Gaussian
 from helpers.noise import torch_generator
 from helpers.objectives import denoiser
 from helpers.sampling import SOLVERS, nfe, sample, sample_in_batches, sigma_grid
-from small import lively
 
 torch.set_num_threads(1)
 STEPS = 12

@@ -150,7 +150,7 @@ def measure(device: str, rounds: int, laws=LAWS, sigmas=SIGMAS, checked=CHECKED)
                 **compare(HERE, case, device, rounds), "goal": GOAL,
                 "error": worst["book"], "error_plain": worst["plain"], "error_goal": ERROR_GOAL,
                 "memory": {s: memory(HERE, case, s, device) for s in ("book", "plain")}
-                if sigma == sigmas[1] else None,
+                if sigma == sigmas[len(sigmas) // 2] else None,
             })
     return rounded(rows)
 

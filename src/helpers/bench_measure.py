@@ -134,7 +134,7 @@ def memory(module: str, case: dict, side: str, device: str = "cpu") -> dict:
                    "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     request = json.dumps({"module": module, "case": case, "side": side, "device": device})
     done = subprocess.run([sys.executable, "-m", __name__, request], env=environment, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                          capture_output=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeError(f"measuring the memory of {module}, side {side!r}, failed with exit "

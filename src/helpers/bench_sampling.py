@@ -1,0 +1,214 @@
+"""Benchmarks of sampling: against the loop of a `diffusers` pipeline, and solver against solver.
+
+The network is the 80,000-parameter EDM network of the chapters if the store holds its weights,
+else one trained for a short while here; the result says which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from helpers import laws, objectives
+from helpers.bench_measure import compare, memory, rounded, timed
+from helpers.datasets import to_uint8
+from helpers.diffusion import Cell, Model, fitted, load, train
+from helpers.intervals import wilson
+from helpers.noise import Bank
+from helpers.sampling import nfe, sample_in_batches
+from helpers.scores import mae
+from helpers.store import Store
+
+__all__ = ["measure", "measure_solvers", "network", "pipeline", "sides"]
+
+HERE = "helpers.bench_sampling"
+CELL = Cell()  # the chapters' own: Fashion-MNIST 16x16, EDM, 80,000 parameters
+SHORT = 300  # steps of the stand-in
+STEPS, COUNT, BATCH = 18, 128, 128
+SCHEDULERS = {"euler": "EDMEulerScheduler", "dpmpp2m": "EDMDPMSolverMultistepScheduler"}
+GRIDS = {  # steps tried, few to many
+    "heun": (5, 7, 9, 12, 15, 18, 24, 32, 48, 64),
+    "euler": (18, 35, 64, 96, 128, 192, 256, 384, 512, 768),
+    "dpmpp2m": (8, 10, 12, 15, 18, 24, 35, 48, 64, 96, 128),
+}
+REFERENCE = ("heun", 256)
+WANTED, NOISES = 0.99, 512
+
+
+def network(store: str | None, cell: dict | None = None) -> tuple[Model, str]:
+    """Return the network and where its weights come from.
+
+    Parameters
+    ----------
+    store : str or None
+        Folder of the store to look in.
+    cell : dict, optional
+        Fields of another `Cell`, which is trained here without looking anywhere.
+
+    Returns
+    -------
+    Model, str
+    """
+    if cell is not None:
+        chosen = Cell(**cell | {"snapshots": tuple(cell.get("snapshots", ()))})
+        return _trained(chosen), f"trained here for {chosen.steps} steps"
+    found = None if store is None else _largest(Store(store))
+    if found is not None:
+        return found, f"a chapter's: {found.cell.n:,} images, {found.record['steps_made']:,} steps"
+    short = replace(CELL, steps=SHORT)
+    if store is None:
+        return _trained(short), f"not in a store; trained here for {SHORT} steps"
+    law = laws.load(short.dataset, short.size)
+    model = fitted(short, law.subset(short.n, half=short.half), law.sha256, Store(store))
+    return model, f"no chapter's in the store; trained here for {SHORT} steps"
+
+
+def _largest(store: Store) -> Model | None:
+    """The chapters' network of `CELL`'s kind with most images, then steps, then lowest seed."""
+    wanted = {k: asdict(CELL)[k] for k in ("dataset", "size", "network", "objective")}
+    best, found = None, None
+    for entry in store.entries():
+        fields = dict(entry.record.get("cell") or {})
+        if "channels" not in entry.record or any(fields.get(k) != v for k, v in wanted.items()):
+            continue
+        rank = fields["n"], entry.record["steps_made"], -fields["seed"]
+        if entry.record["steps_made"] > SHORT and (best is None or rank > best):
+            fields["snapshots"] = tuple(fields["snapshots"])
+            best, found = rank, load(Cell(**fields), entry)
+    return found
+
+
+@lru_cache(maxsize=2)
+def _trained(cell: Cell) -> Model:
+    law = laws.load(cell.dataset, cell.size)
+    clean = law.subset(cell.n, cell.subset_seed, cell.half)
+    return Model(cell, clean.shape[1], *train(cell, torch.from_numpy(clean)))
+
+
+def pipeline(net, scheduler, epsilon: torch.Tensor, steps: int) -> np.ndarray:
+    """Sample as the pipelines of `diffusers` do: one `scheduler.step` a step, images at the end.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        ``F(x, c_noise)``; the scheduler does the preconditioning.
+    scheduler : diffusers scheduler
+    epsilon : Tensor [n, C, H, W]
+
+    Returns
+    -------
+    ndarray, float32, shape [n, H, W, C], in [0, 1]
+    """
+    scheduler.set_timesteps(steps, device=epsilon.device)
+    x = epsilon * scheduler.config.sigma_max
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            scaled = scheduler.scale_model_input(x, t)
+            x = scheduler.step(net(scaled, t.expand(len(x))), t, x).prev_sample
+    return (x / 2 + 0.5).clamp(0, 1).cpu().permute(0, 2, 3, 1).numpy()
+
+
+def sides(case: dict, device: str) -> dict:
+    """The book's and the plain way of a case (see `helpers.bench_measure`)."""
+    import diffusers
+
+    model, _ = network(case.get("store"), case.get("cell"))
+    cell, solver = model.cell, case["solver"]
+    shape = (model.channels, cell.size, cell.size)
+    epsilon = torch.from_numpy(Bank(case["count"]).noise(shape)).to(device)
+
+    def book():
+        denoiser = model.denoiser(device=device)
+
+        def call():
+            drawn = sample_in_batches(denoiser, epsilon, case["count"], solver=solver,
+                                      steps=case["steps"], graph=case.get("graph", False))
+            return to_uint8(drawn.numpy())
+
+        return call
+
+    def plain():
+        net = _network(model, device)
+        kind = getattr(diffusers, SCHEDULERS[solver])
+        scheduler = kind(sigma_min=0.002, sigma_max=80.0, sigma_data=objectives.SIGMA_DATA, rho=7.0)
+        return lambda: pipeline(net, scheduler, epsilon, case["steps"])
+
+    return {"book": book, "plain": plain}
+
+
+def _network(model: Model, device: str):
+    """Return the bare network of a model."""
+    from helpers import networks
+
+    net = networks.build(model.cell.network, model.channels, model.cell.size, model.cell.seed)
+    last = model.weights[max(model.weights)]
+    net.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in last.items()})
+    return net.to(device)
+
+
+def measure(device: str, rounds: int, store: str | None, cell: dict | None = None,
+            count: int = COUNT, steps: int = STEPS) -> tuple[list[dict], str]:
+    """Time, agreement and memory against the pipeline's loop; also where the weights come from."""
+    origin, rows = network(store, cell)[1], []
+    ways = [("", False)] + ([(", one graph", True)] if device == "cuda" else [])
+    for solver, kind in SCHEDULERS.items():
+        for text, graph in ways:
+            case = {"solver": solver, "steps": steps, "count": count, "graph": graph,
+                    "store": store, "cell": cell}
+            book, plain = (make()() for make in sides(case, device).values())
+            apart = mae(book, np.rint(plain * 255).astype(np.uint8))
+            rows.append({
+                "case": f"{solver}, {steps} steps, {count} noises{text}, against {kind}",
+                **compare(HERE, case, device, rounds), "goal": None,
+                "error": float(apart.max()), "error_goal": 1.0,
+                "agreement": float((apart < 15).mean()),
+                "memory": {s: memory(HERE, case, s, device) for s in ("book", "plain")},
+            })
+    return rounded(rows), origin
+
+
+def measure_solvers(device: str, store: str | None, cell: dict | None = None,
+                    noises: int = NOISES, grids: dict | None = None,
+                    reference: tuple[str, int] = REFERENCE) -> dict:
+    """Agreement of every solver with the converged one, and the cost at which it suffices.
+
+    Returns
+    -------
+    dict
+        ``rows``: solver, steps, nfe, agreement (share of noises whose pictures differ by less than
+        15/255 on average; value and Wilson interval), seconds; ``reached``: for each solver the
+        fewest NFE from which every tried one reaches `WANTED`, or None; ``cheapest``: its solver.
+    """
+    model, origin = network(store, cell)
+    denoiser = model.denoiser(device=device)
+    shape = (model.channels, model.cell.size, model.cell.size)
+    epsilon = torch.from_numpy(Bank(noises).noise(shape)).to(device)
+
+    def draw(solver, steps):
+        kept = []
+        seconds, _ = timed(lambda: kept.append(sample_in_batches(
+            denoiser, epsilon, min(BATCH, noises), solver=solver, steps=steps)), device)
+        return to_uint8(kept[0].numpy()), seconds
+
+    draw("euler", 2)  # warm-up
+    truth, _ = draw(*reference)
+    rows, reached = [], {}
+    for solver, grid in (grids or GRIDS).items():
+        enough = None
+        for steps in sorted(grid):
+            drawn, seconds = draw(solver, steps)
+            close = mae(drawn, truth) < 15
+            share = wilson(int(close.sum()), noises)
+            cost = nfe(solver, steps)
+            rows.append({"solver": solver, "steps": steps, "nfe": cost, "seconds": seconds,
+                         "agreement": [share.value, share.low, share.high],
+                         "median_distance": float(np.median(mae(drawn, truth)))})
+            enough = (enough or cost) if share.value >= WANTED else None
+        reached[solver] = enough
+    known = {s: v for s, v in reached.items() if v is not None}
+    return rounded({"rows": rows, "reached": reached, "wanted": WANTED, "noises": noises,
+                    "cheapest": min(known, key=known.get) if known else None, "weights": origin,
+                    "reference": f"{reference[0]}, {reference[1]} steps"})

@@ -1,0 +1,137 @@
+"""Benchmark of a training step against the loop of the plain `diffusers` training example.
+
+The plain side follows that example's outline, written anew: a `DataLoader` over single images, a
+scheduler that adds noise, noise prediction with a mean squared error, clipped gradients, AdamW, a
+learning-rate schedule, `EMAModel`, and the loss read at every step. Both sides train the same
+network from noise prediction at the same batch size, and both include their set-up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import torch
+from torch import nn
+
+from helpers import laws, networks
+from helpers.bench_measure import compare, memory, rounded
+from helpers.diffusion import Cell, train
+from helpers.noise import torch_generator
+
+__all__ = ["measure", "plain_training", "sides"]
+
+HERE = "helpers.bench_training"
+CASES = (
+    {"size": 8, "network": "unet-80k", "batch": 64, "steps": 40},
+    {"size": 16, "network": "unet-80k", "batch": 64, "steps": 25},
+)
+IMAGES = 16_384
+
+
+class _Images(torch.utils.data.Dataset):
+    """Single images, scaled as they are asked for."""
+
+    def __init__(self, images: torch.Tensor):
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict:
+        return {"input": self.images[index].float() / 127.5 - 1}
+
+
+def plain_training(images: torch.Tensor, cell: Cell, device: str = "cpu") -> nn.Module:
+    """Train for ``cell.steps`` steps by the example's outline.
+
+    Parameters
+    ----------
+    images : Tensor, uint8, shape [n, C, H, W]
+    cell : Cell
+        Network, batch, steps and rate.
+
+    Returns
+    -------
+    torch.nn.Module
+        The network with its averaged weights.
+    """
+    from diffusers import DDPMScheduler
+    from diffusers.optimization import get_scheduler
+    from diffusers.training_utils import EMAModel
+
+    source = torch_generator("bench-training", cell.seed)
+    network = networks.build(cell.network, images.shape[1], cell.size, cell.seed).body.to(device)
+    network.train()
+    average = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0,
+                       power=0.75)
+    average.to(device)
+    scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear")
+    optimiser = torch.optim.AdamW(network.parameters(), lr=cell.rate, betas=(0.95, 0.999),
+                                  weight_decay=1e-6, eps=1e-8)
+    rates = get_scheduler("cosine", optimizer=optimiser, num_warmup_steps=cell.warmup,
+                          num_training_steps=cell.steps)
+    loader = torch.utils.data.DataLoader(_Images(images), batch_size=cell.batch, shuffle=True,
+                                         generator=source, num_workers=0)
+    step, losses = 0, []
+    while step < cell.steps:
+        for batch in loader:
+            clean = batch["input"].to(device)
+            noise = torch.randn(clean.shape, generator=source).to(device)
+            times = torch.randint(1000, (len(clean),), generator=source).to(device)
+            noisy = scheduler.add_noise(clean, noise, times)
+            loss = nn.functional.mse_loss(network(noisy, times).sample, noise)
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            rates.step()
+            optimiser.zero_grad()
+            average.step(network.parameters())
+            losses.append(loss.detach().item())
+            step += 1
+            if step == cell.steps:
+                break
+    average.copy_to(network.parameters())
+    return network
+
+
+def sides(case: dict, device: str) -> dict:
+    """The book's and the plain way of a case (see `helpers.bench_measure`)."""
+    fields = {k: case[k] for k in ("size", "network", "batch", "steps")}
+    cell = Cell(dataset=case.get("dataset", "fashion16"), objective="vp",
+                n=case.get("images", IMAGES), **fields)
+    law = laws.load(cell.dataset, cell.size)
+
+    def book():
+        clean = torch.from_numpy(law.subset(cell.n, half=cell.half))
+        return lambda: train(cell, clean, device)
+
+    def plain():
+        clean = torch.from_numpy(law.subset(cell.n, half=cell.half))
+        images = ((clean + 1) * 127.5).round().to(torch.uint8)
+        return lambda: plain_training(images, cell, device)
+
+    return {"book": book, "plain": plain}
+
+
+def measure(device: str, rounds: int, cases=CASES) -> list[dict]:
+    """Time a step and the peak memory of the whole process; one row a case."""
+    rows = []
+    for case in cases:
+        found = compare(HERE, case, device, rounds)
+        for kind in ("seconds", "processor"):
+            found[kind] = {side: [v / case["steps"] for v in values]
+                           for side, values in found[kind].items()}
+        rows.append({
+            "case": f"{case['network']}, {case['size']}x{case['size']}, batch {case['batch']}, a "
+                    f"step of {case['steps']}",
+            **found, "goal": 1.0, "error": None, "error_goal": None,
+            "memory": {s: memory(HERE, case, s, device) for s in ("book", "plain")},
+        })
+    return rounded(rows)
+
+
+def example(**changes) -> dict:
+    """Fields of a tiny cell as JSON values, for a quick look."""
+    fields = {"dataset": "digits8", "size": 8, "n": 64, "network": "unet-20k", "batch": 8,
+              "steps": 4, "warmup": 2}
+    return asdict(Cell(**(fields | changes)))
