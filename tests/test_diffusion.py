@@ -251,7 +251,8 @@ def test_held_out_loss_against_its_formula():
 
 def test_held_out_loss_is_fixed_and_ranks_denoisers():
     law = laws.load("digits8", 8)
-    images, oracle = torch.from_numpy(law.held_out(48)), Empirical(torch.from_numpy(law.subset(256)))
+    images = torch.from_numpy(law.held_out(48))
+    oracle = Empirical(torch.from_numpy(law.subset(256)))
     first, second = (held_out_loss(oracle, images, 6, batch=b) for b in (48, 7))
     assert np.allclose(first["mse"], second["mse"], rtol=1e-5)
     blank = held_out_loss(lambda x, sigma: torch.zeros_like(x), images, 6)

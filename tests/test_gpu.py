@@ -1,4 +1,4 @@
-"""What only a CUDA device can show (`pytest -m gpu`): graphs, training there, the same bits again."""
+"""What only a CUDA device can show (`pytest -m gpu`): graphs, training, the same bits again."""
 
 import numpy as np
 import pytest
