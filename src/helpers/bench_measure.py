@@ -130,8 +130,9 @@ def memory(module: str, case: dict, side: str, device: str = "cpu") -> dict:
         ``peak_mb``: of the whole process, libraries included (on CUDA: allocated on the device);
         ``extra_mb``: what the measured call added to what its preparation had left in place.
     """
+    places = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, **dict.fromkeys(THREADS, "1"),
-                   "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+                   "PYTHONPATH": os.pathsep.join(filter(None, places))}
     request = json.dumps({"module": module, "case": case, "side": side, "device": device})
     done = subprocess.run([sys.executable, "-m", __name__, request], env=environment, text=True,
                           capture_output=True)
