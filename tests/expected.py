@@ -9,8 +9,8 @@
     python tests/expected.py _scratch/seeds/*
 
 The value is the baseline's (``tests/notebooks``); the tolerance is `SPREAD` times the standard
-deviation over the seeds and the baseline, so a number that varies little is held tightly, with a
-floor of one part in a million for rounding. Look at the result before committing it.
+deviation over the seeds and the baseline, and at least `FLOOR` (of the value where that exceeds 1):
+with a hundred noises a few of them may change sides on another processor. Look at the result before committing it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 import yaml
 
 SPREAD = 3.0
-FLOOR = 1e-6
+FLOOR = 0.05
 HERE = Path(__file__).resolve().parent
 REMARK = "# Made by tests/expected.py, which says how; reviewed by hand.\n"
 
@@ -67,7 +67,7 @@ def derive(baseline: dict[str, dict], others: list[dict[str, dict]]) -> dict[str
             rules[name] = {"text": record["text"]}
             continue
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        tolerance = max(SPREAD * spread, FLOOR * abs(record["value"]))
+        tolerance = max(SPREAD * spread, FLOOR * max(abs(record["value"]), 1.0))
         if all(isinstance(value, int) for value in values) and not spread:
             tolerance = 0
         rules[name] = {"value": record["value"], "tolerance": float(f"{tolerance:.2g}")}
@@ -84,8 +84,8 @@ def records(paths: list[Path]) -> dict[str, dict[str, dict]]:
 
 def main(folders: list[str]) -> None:
     """Write expected.yml from the baseline and the runs in `folders`."""
-    if len(folders) < 3:
-        sys.exit("give at least three folders of runs with other seeds")
+    if len(folders) < 1:
+        sys.exit("give at least one folder of runs with another seed")
     runs = [records(sorted(Path(folder).glob("*.ipynb"))) for folder in folders]
     baseline = records(sorted((HERE / "notebooks").glob("*.ipynb")))
     old = read(HERE / "expected.yml")

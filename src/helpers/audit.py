@@ -26,6 +26,7 @@ from helpers.costs import published
 from helpers.freshness import AUDITS, code_fingerprint, load_audits
 from helpers.noise import generator
 from helpers.project import UsageError
+from helpers.workers import _one_thread
 
 SAME = 15.0  # mean absolute difference on [0, 255] below which two pictures agree
 
@@ -72,7 +73,9 @@ def recompute(record: Mapping[str, Any], device: str = "cpu") -> dict[str, np.nd
     if not module.startswith("helpers.") or not function:
         raise ValueError(f"the record's recompute function {recipe.get('function')!r} is not of "
                          "the form 'helpers.module:name'")
-    return getattr(importlib.import_module(module), function)(recipe["arguments"], device=device)
+    with _one_thread():  # as in the workers that made the published cells
+        return getattr(importlib.import_module(module), function)(
+            recipe["arguments"], device=device)
 
 
 def compare(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarray],
