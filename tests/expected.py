@@ -10,7 +10,8 @@
 
 The value is the baseline's (``tests/notebooks``); the tolerance is `SPREAD` times the standard
 deviation over the seeds and the baseline, and at least `FLOOR` (of the value where that exceeds 1):
-with a hundred noises a few of them may change sides on another processor. Look at the result before committing it.
+with a hundred noises a few of them may change sides on another processor.
+Look at the result before committing it.
 """
 
 from __future__ import annotations

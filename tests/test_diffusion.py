@@ -1,14 +1,11 @@
-"""Training: the same bits again, in workers and after a kill; snapshots; averages; errors."""
+"""Training: the same bits again, snapshots, averages, stopping, errors, and what is kept."""
 
 import dataclasses
-import os
-import signal
-import sys
 
 import numpy as np
 import pytest
 import torch
-from small import python, same, tiny
+from small import same, tiny
 
 from helpers import diffusion, laws, networks, objectives
 from helpers.diffusion import Cell, cell_key, fit, fitted, held_out_loss, train
@@ -31,15 +28,11 @@ def run(cell, **options):
 # --- the same bits ---------------------------------------------------------------------------
 
 
-def test_same_bits_again_and_from_two_workers(tmp_path):
-    cells = [tiny(), tiny(seed=1, objective="flow", network="mlp-900k")]
-    data = [(clean(c), DATA) for c in cells]
-    models = fit(cells, data, Store(tmp_path), workers=2)
-    for cell, model in zip(cells, models, strict=True):
-        weights, record = run(cell)
-        assert same(weights, model.weights) and model.cell == cell
-        assert record["losses"] == model.record["losses"]
-    assert not same(run(tiny(seed=1))[0], models[0].weights)
+def test_same_bits_again():
+    for cell in (tiny(), tiny(seed=1, objective="flow", network="mlp-900k")):
+        first, second = run(cell), run(cell)
+        assert same(first[0], second[0]) and first[1]["losses"] == second[1]["losses"]
+    assert not same(run(tiny(seed=1))[0], run(tiny())[0])
 
 
 def test_does_not_depend_on_the_global_generators():
@@ -58,45 +51,6 @@ def test_a_snapshot_is_the_model_of_a_shorter_run():
     assert list(weights) == [2, 5, 6] and record["steps_made"] == 6 and not record["stopped"]
     for steps in (2, 5):
         assert same(weights[steps], run(tiny(steps=steps))[0][steps])
-
-
-KILLED = """
-import os, sys, time
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, sys.argv[2])
-from test_diffusion import clean
-from helpers.diffusion import fitted
-from helpers.store import Store
-from small import tiny
-cell = tiny(steps=4000, snapshots=(2, 4000), network="mlp-900k")
-
-def stop(step, denoiser):
-    print(step, flush=True)
-    return False
-
-fitted(cell, clean(cell), "0" * 64, Store(Path(sys.argv[1])), stop=stop)
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-def test_kill_in_the_middle_of_a_run_then_the_same_bits(tmp_path):
-    """The killed process leaves nothing that a rerun could take for a result, nor a lock."""
-    process = python(KILLED, tmp_path, os.path.dirname(__file__))
-    try:
-        assert process.stdout.readline() == "2\n", process.stderr.read()
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    store = Store(tmp_path)
-    assert store.keys() == []
-    long = tiny(steps=4000, snapshots=(2, 4000), network="mlp-900k")
-    short = tiny(steps=2, network="mlp-900k")
-    assert store.get(cell_key(long, DATA)) is None
-    ended = fitted(long, clean(long), DATA, store, stop=lambda step, _: step == 2)
-    assert same(ended.weights, {2: run(short)[0][2]})
 
 
 # --- what training does ----------------------------------------------------------------------
@@ -258,7 +212,3 @@ def test_held_out_loss_is_fixed_and_ranks_denoisers():
     blank = held_out_loss(lambda x, sigma: torch.zeros_like(x), images, 6)
     own = held_out_loss(oracle, torch.from_numpy(law.subset(48)), 6)
     assert own["loss"] < 0.5 * first["loss"] < 0.5 * blank["loss"]
-
-
-def test_workers_do_not_need_the_main_module():
-    assert "test_diffusion" in sys.modules and diffusion._fit_one.__module__ == "helpers.diffusion"

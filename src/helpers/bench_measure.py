@@ -65,7 +65,7 @@ def timed(call: Callable[[], object], device: str = "cpu", number: int = 1) -> t
 
 
 def compare(module: str, case: dict, device: str = "cpu", rounds: int = 7,
-            least: float = LEAST) -> dict:
+            least: float | None = None) -> dict:
     """Time the sides of a case in turn.
 
     Parameters
@@ -77,8 +77,8 @@ def compare(module: str, case: dict, device: str = "cpu", rounds: int = 7,
     device : {"cpu", "cuda"}
     rounds : int
         Rounds after one call of each side as warm-up; every other round runs in reverse order.
-    least : float
-        Seconds; a fast side is called several times a round, to last this long.
+    least : float, optional
+        Seconds (default `LEAST`); a fast side is called several times a round, to last this long.
 
     Returns
     -------
@@ -86,6 +86,7 @@ def compare(module: str, case: dict, device: str = "cpu", rounds: int = 7,
         ``seconds`` and ``processor`` of each side (median and its bootstrap interval over rounds),
         ``ratio`` (plain over book; median of the rounds' ratios), ``rounds``, ``busy``.
     """
+    least = LEAST if least is None else least
     sides = importlib.import_module(module).sides(case, device)
     calls = {name: prepare() for name, prepare in sides.items()}
     number = {name: max(1, math.ceil(least / max(timed(call, device)[0], 1e-9)))

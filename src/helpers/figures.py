@@ -37,11 +37,11 @@ class Figure(_Figure):
     """A figure that a notebook shows when it is the value of a cell, without pyplot."""
 
     def _repr_png_(self) -> bytes:
-        """A PNG of at most 128 colours, a third of the size, unless colours would be lost."""
+        """A PNG of at most 256 colours, a third of the size, unless colours would be lost."""
         file, small = BytesIO(), BytesIO()
         self.savefig(file, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
         full = Image.open(file).convert("RGB")
-        few = full.quantize(128, kmeans=3, dither=Image.Dither.NONE)
+        few = full.quantize(256, kmeans=2, dither=Image.Dither.NONE)
         lost = np.abs(np.asarray(few.convert("RGB"), dtype=np.int16) - np.asarray(full)).mean()
         few.save(small, format="png", optimize=True)
         return small.getvalue() if lost < 0.5 else file.getvalue()
