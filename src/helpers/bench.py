@@ -119,7 +119,8 @@ def run(name: str, device: str, rounds: int = ROUNDS, store: str | None = None, 
     from helpers.bench_measure import environment, one_thread, rounded
 
     small = bench_training.example() if quick else None
-    law = ({"law": "clusters", "shape": [1, 8, 8], "images": 96, "queries": 4},)
+    law = ({"law": "clusters", "shape": [1, 8, 8], "images": 96, "queries": 4,
+            "pieces": [128, 8]},)
     began = time.perf_counter()
     with one_thread():
         if name == "closed":
