@@ -40,10 +40,10 @@ models: list = [  # network, objective, seed; every model sees the same n images
     "unet-80k vp 0",
     "unet-80k ve 0",
     "unet-80k flow 0",
-    "dit-300k edm 0",
+    "dit-400k edm 0",
     "mlp-900k edm 0",
 ]
-longer: dict = {"dit-300k": 2, "mlp-900k": 4}  # families that get a multiple of the steps
+longer: dict = {"dit-400k": 2, "mlp-900k": 4}  # families that get a multiple of the steps
 descriptor: str = "squeezenet"  # for the RP score: squeezenet or pixels
 solver_noises: int = 512  # noises of the solver study
 solver_steps: dict = {"euler": [9, 18, 36, 64], "heun": [5, 9, 18, 32], "dpmpp2m": [9, 18, 36, 64]}

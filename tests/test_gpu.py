@@ -14,7 +14,7 @@ from helpers.sampling import SOLVERS, sample, sample_in_batches
 from helpers.store import Store
 
 pytestmark = pytest.mark.gpu
-NETWORKS = ("unet-20k", "dit-300k", "mlp-900k")
+NETWORKS = ("unet-20k", "dit-400k", "mlp-900k")
 
 
 @pytest.fixture(autouse=True)

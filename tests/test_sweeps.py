@@ -42,6 +42,13 @@ def test_transition_without_a_crossing_is_censored():
     found = sweeps.transition(SIZES, {"a": 2**10, "b": 2**12}, hits)
     assert found.half["b"].value == -np.inf and np.isnan(found.exponent.value)
     assert sweeps.unlog(found.half["b"], SIZES) == "fewer than 16"
+    assert np.isnan(found.at_least)  # the wide one crosses before the grid: no bound
+
+
+def test_transition_bounds_the_exponent_when_the_narrow_width_is_censored():
+    hits = {"a": np.ones((400, len(SIZES)), bool), "b": curve(6)}
+    found = sweeps.transition(SIZES, {"a": 2**10, "b": 2**12}, hits)
+    assert np.isnan(found.exponent.value) and found.at_least == pytest.approx(1, abs=0.1)
 
 
 def test_unlog_cuts_ends_and_names_what_is_censored():

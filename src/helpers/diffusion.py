@@ -9,7 +9,6 @@ at step ``s`` is the model that a run of ``s`` steps would have given.
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ import torch
 from helpers import networks, objectives
 from helpers.noise import torch_generator
 from helpers.store import Store, make_key
-from helpers.workers import map_cells
+from helpers.workers import map_cells, peak_mb
 
 __all__ = ["Cell", "Model", "cell_key", "fit", "fitted", "held_out_loss", "train"]
 
@@ -76,6 +75,8 @@ class Cell:
         for name in ("n", "steps", "batch", "size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.warmup < 0 or not self.rate > 0:
+            raise ValueError(f"need warmup >= 0 and rate > 0, got {self.warmup} and {self.rate}")
         if any(not 0 < s <= self.steps for s in self.snapshots):
             raise ValueError(f"snapshots must lie in 1..{self.steps}, got {self.snapshots}")
 
@@ -102,9 +103,13 @@ class Model:
         return objectives.denoiser(network.to(device), self.cell.objective)
 
 
-def cell_key(cell: Cell, data_sha256: str, device: str = "cpu") -> str:
-    """Return the store key of a cell's weights; CPU and CUDA weights are kept apart."""
-    return make_key("weights", VERSION, cell, data=data_sha256, device=device, dtype="float32")
+def cell_key(cell: Cell, data_sha256: str, device: str = "cpu", looks: dict | None = None) -> str:
+    """Return the store key of a cell's weights; CPU and CUDA weights are kept apart.
+
+    ``looks`` says what decides the end of a run that waits for copying: bank, plan and probes.
+    """
+    context = {"data": data_sha256, "device": device, "dtype": "float32"}
+    return make_key("weights", VERSION, cell, **context, **({"looks": looks} if looks else {}))
 
 
 def _batches(cell: Cell, count: int):
@@ -143,14 +148,15 @@ def train(
     weights : dict of step to dict of float32 arrays
     record : dict
         ``steps_made``, ``stopped``, ``losses`` (training loss, mean over tenths of the run),
-        ``parameters`` and ``cost``.
+        ``parameters`` and ``cost`` (``seconds`` of one core, on CUDA of the clock; ``peak_mb``).
 
     Raises
     ------
     FloatingPointError
         When the loss stops being finite; names the step and the rate.
     """
-    began = time.perf_counter()
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    began = clock()
     network = networks.build(cell.network, clean.shape[1], cell.size, cell.seed).to(device)
     clean = clean.to(device)
     average = {k: v.detach().clone() for k, v in network.state_dict().items()}
@@ -161,7 +167,7 @@ def train(
     weights, losses, stopped = {}, [], False
     for step in range(1, cell.steps + 1):
         for group in adam.param_groups:
-            group["lr"] = cell.rate * min(1.0, step / cell.warmup)
+            group["lr"] = cell.rate * min(1.0, step / max(1, cell.warmup))
         picked = clean[next(draws).to(device)]
         epsilon = torch.randn(picked.shape, generator=source).to(device)
         level = _levels(cell, source).to(device)
@@ -193,8 +199,8 @@ def train(
         "losses": tenths,
         "parameters": networks.parameter_count(network),
         "cost": {
-            "seconds": round(time.perf_counter() - began, 2),
-            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "seconds": round(clock() - began, 2),
+            "peak_mb": peak_mb(),
         },
     }
     return weights, record
@@ -235,7 +241,8 @@ def held_out_loss(denoiser, clean: torch.Tensor, levels: int = 16, batch: int = 
     }
 
 
-def fitted(cell: Cell, clean, sha256: str, store: Store, device: str = "cpu", stop=None) -> Model:
+def fitted(cell: Cell, clean, sha256: str, store: Store, device: str = "cpu", stop=None,
+           looks: dict | None = None) -> Model:
     """Return one model, trained now unless the store holds it.
 
     Parameters
@@ -248,19 +255,30 @@ def fitted(cell: Cell, clean, sha256: str, store: Store, device: str = "cpu", st
     store : helpers.store.Store
     device : str
     stop : callable, optional
-        See :func:`train`.
+        See :func:`train`; a cell with ``until_copies`` needs it.
+    looks : dict, optional
+        What ``stop`` looks at; part of the key.
 
     Returns
     -------
     Model
+
+    Raises
+    ------
+    ValueError
+        When ``until_copies`` is set and nothing looks for copies.
     """
+    if cell.until_copies is not None and stop is None:
+        raise ValueError(
+            f"until_copies={cell.until_copies} needs pictures at every mark: use maps.run"
+        )
 
     def compute():
         weights, record = train(cell, torch.from_numpy(clean), device, stop)
         arrays = {f"{s}/{k}": v for s, state in weights.items() for k, v in state.items()}
         return record | {"cell": asdict(cell), "channels": int(clean.shape[1])}, arrays
 
-    return load(cell, store.once(cell_key(cell, sha256, device), compute))
+    return load(cell, store.once(cell_key(cell, sha256, device, looks), compute))
 
 
 def _fit_one(job) -> None:

@@ -184,13 +184,22 @@ def trough(x: np.ndarray, values: np.ndarray, *, seed: int = 0, level: float = 0
     """
     values = _curves(x, values)
     x = np.asarray(x, dtype=np.float64)
-    options = {"seed": seed, "level": level, "draws": draws}
+    _check_level(level)
+    stream = generator("bootstrap", seed)
+    n = len(values)
+    drawn = [values[stream.integers(n, size=n)].mean(axis=0) for _ in range(draws if n > 1 else 0)]
+    whole, tail = values.mean(axis=0), (1 - level) / 2
+
+    def of(statistic: Callable[[np.ndarray], float]) -> Interval:
+        ends = [statistic(curve) for curve in drawn] or [np.nan]
+        return Interval(float(statistic(whole)), _quantile(ends, tail), _quantile(ends, 1 - tail))
+
     return Trough(
-        location=bootstrap(values, lambda v: x[v.mean(axis=0).argmin()], **options),
-        lowest=bootstrap(values, lambda v: v.mean(axis=0).min(), **options),
-        left=bootstrap(values, lambda v: v[:, 0].mean() - v.mean(axis=0).min(), **options),
-        right=bootstrap(values, lambda v: v[:, -1].mean() - v.mean(axis=0).min(), **options),
-        depth=bootstrap(values, trough_depth, **options),
+        location=of(lambda curve: x[curve.argmin()]),
+        lowest=of(lambda curve: curve.min()),
+        left=of(lambda curve: curve[0] - curve.min()),
+        right=of(lambda curve: curve[-1] - curve.min()),
+        depth=of(lambda curve: min(curve[0], curve[-1]) - curve.min()),
     )
 
 

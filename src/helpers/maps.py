@@ -7,7 +7,6 @@ descriptor and threshold can be recomputed without weights.
 
 from __future__ import annotations
 
-import resource
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from helpers.diffusion import Cell
 from helpers.noise import Bank, noise
 from helpers.sampling import sample_in_batches
 from helpers.store import Store, fingerprint, make_key
-from helpers.workers import map_cells
+from helpers.workers import map_cells, peak_mb
 
 __all__ = ["Closed", "Map", "Plan", "Trial", "recompute", "run", "training_images"]
 
@@ -149,17 +148,18 @@ def _images(denoiser, trial: Trial, shape, device: str, count: int | None = None
     )
 
 
-def _closed(model: Closed, clean: np.ndarray, held_out: np.ndarray, store: Store):
-    data = torch.from_numpy(clean)
+def _closed(model: Closed, clean: np.ndarray, held_out: np.ndarray, store: Store, device: str):
+    data = torch.from_numpy(clean).to(device)
     if model.kind == "empirical":
         return oracles.Empirical(data)
     if model.kind == "gaussian":
         return gaussians.Gaussian.fit(data)
     if model.kind == "mixture":
-        return laws.load(model.dataset, model.size, store).mixture
+        law = laws.load(model.dataset, model.size, store).mixture  # small: it stays on the CPU
+        return lambda x, sigma: law(x.cpu(), sigma).to(x.device)
     sigmas = np.geomspace(0.01, 80.0, 14)
     schedule = patches.Patches.calibrate(
-        data[:1024], torch.from_numpy(held_out[:64]), sigmas, PATCH_SIDES, seed=0
+        data[:1024], torch.from_numpy(held_out[:64]).to(device), sigmas, PATCH_SIDES, seed=0
     )
     return patches.Patches(data, schedule)
 
@@ -173,8 +173,9 @@ def _network(trial: Trial, clean, held_out, sha256, store: Store, device: str):
         drawn = to_uint8(_images(denoiser, trial, shape, device, PROBES).numpy())
         return bool(scores.copies(drawn, train_u8).mean() >= cell.until_copies)
 
-    stop = copied if cell.until_copies is not None else None
-    model = diffusion.fitted(cell, clean, sha256, store, device, stop)
+    waits = cell.until_copies is not None
+    looks = {"bank": trial.bank, "plan": trial.plan, "probes": PROBES} if waits else None
+    model = diffusion.fitted(cell, clean, sha256, store, device, copied if waits else None, looks)
     marks = sorted(model.weights)
     began = time.process_time()
     drawn = [_images(model.denoiser(s, device), trial, shape, device) for s in marks]
@@ -202,21 +203,22 @@ def _losses(model, clean, held_out, sha256: str, store: Store, device: str) -> d
 
 
 def _compute(trial: Trial, clean, held_out, sha256, store: Store, device: str):
-    began = time.perf_counter()
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    began = clock()
     if isinstance(trial.model, Cell):
         drawn, record = _network(trial, clean, held_out, sha256, store, device)
     else:
-        denoiser = _closed(trial.model, clean, held_out, store)
+        denoiser = _closed(trial.model, clean, held_out, store, device)
         drawn, record = [_images(denoiser, trial, clean.shape[1:], device)], {"marks": [0]}
     arrays = {"images": np.stack([to_uint8(d.numpy()) for d in drawn])}
     if trial.plan.raw:
         arrays["raw"] = drawn[-1].numpy().astype(np.float16)
-    seconds = time.perf_counter() - began
+    seconds = clock() - began
     record |= {
         "off_range": float(((drawn[-1].abs() - 1) > 15 / 127.5).double().mean()),
         "cost": {
             "seconds": round(max(seconds, record.get("training", {}).get("seconds", 0)), 2),
-            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "peak_mb": peak_mb(),
         },
         "recompute": {"function": "helpers.maps:recompute", "arguments": _plain(trial)},
         "tolerance": {"agreement": 0.9 if isinstance(trial.model, Cell) else 0.99},

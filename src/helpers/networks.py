@@ -2,7 +2,8 @@
 
 Every network is called as ``F(x [n, C, H, W], c_noise [n]) -> [n, C, H, W]``.  The U-Nets and the
 transformer are the models of ``diffusers``; the perceptron is ours because there is none.  Names
-carry the rounded number of parameters of the 1-channel version.
+give the size class: the rounded number of parameters with one channel (of the perceptron at 8x8,
+since its width at the ends follows the picture); every record holds the exact count.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ CONFIGS = {
     "unet-64": {"family": "unet", "channels": (64, 128, 128), "layers": 2, "groups": 16},
     "unet-128": {"family": "unet", "channels": (128, 256, 256), "layers": 4, "groups": 32},
     "unet-256": {"family": "unet", "channels": (256, 512, 512), "layers": 4, "groups": 32},
-    "dit-300k": {"family": "dit", "depth": 4, "heads": 4, "head": 16, "patch": 2},
+    "dit-400k": {"family": "dit", "depth": 4, "heads": 4, "head": 16, "patch": 2},
     "mlp-900k": {"family": "mlp", "hidden": 512, "depth": 3},
 }
 

@@ -148,7 +148,10 @@ def denoiser(network, name: str):
     dtype = next(network.parameters()).dtype
 
     def call(x, sigma):
-        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
+        if torch.is_tensor(sigma) and sigma.device == x.device:
+            level = sigma.to(x.dtype).expand(len(x))
+        else:  # filled on the device: a copy from the host cannot be captured in a CUDA graph
+            level = torch.full((len(x),), float(sigma), dtype=x.dtype, device=x.device)
         c = parts(level)
         skip, out, scale = (v.view(-1, 1, 1, 1) for v in (c.skip, c.out, c.scale))
         return skip * x + out * network((scale * x).to(dtype), c.noise.to(dtype)).to(x.dtype)

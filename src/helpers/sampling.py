@@ -98,7 +98,6 @@ def _ancestral(denoiser, x, grid, injected):
 _STEPPERS = {"euler": _euler, "heun": _heun, "dpmpp2m": _dpmpp2m, "ancestral": _ancestral}
 
 
-@torch.no_grad()
 def sample(
     denoiser: Callable,
     epsilon: torch.Tensor,
@@ -126,7 +125,7 @@ def sample(
         is *shared* injected noise, different ones are *independent*.
     graph : bool
         On a CUDA device capture the whole loop in one CUDA graph and replay it.  Ignored on the
-        CPU, where the same loop runs eagerly.
+        CPU and with ``injected``, where the same loop runs eagerly.
 
     Returns
     -------
@@ -137,20 +136,37 @@ def sample(
     ValueError
         For an unknown solver, a bad grid, or ``ancestral`` without ``injected``.
     """
+    chosen = {"sigma_min": sigma_min, "sigma_max": sigma_max, "injected": injected}
+    return _mapping(denoiser, solver, steps, graph=graph, **chosen)(epsilon)
+
+
+def _mapping(denoiser, solver="heun", steps=18, *, sigma_min=0.002, sigma_max=80.0, injected=None,
+             graph=False):
+    """Return ``epsilon -> images``; on a CUDA device one captured graph serves every call."""
     _known(solver)
     if solver == "ancestral" and injected is None:
         raise ValueError("solver 'ancestral' needs injected=: a callable step -> noise")
     grid = sigma_grid(steps, sigma_min, sigma_max)  # stays on the CPU: no device sync per step
-    run = _STEPPERS[solver]
-    start = sigma_max * epsilon.to(torch.float64)
-    if graph and epsilon.is_cuda:
-        return _captured(lambda x: run(denoiser, x, grid, injected), start)
-    return run(denoiser, start, grid, injected)
+    stepper, replay = _STEPPERS[solver], []
+
+    def loop(x):
+        return stepper(denoiser, x, grid, injected)
+
+    @torch.no_grad()
+    def images(epsilon):
+        start = sigma_max * epsilon.to(torch.float64)
+        if not (graph and epsilon.is_cuda and injected is None):
+            return loop(start)
+        if not replay:
+            replay.append(_captured(loop, start))
+        return replay[0](start)
+
+    return images
 
 
-def _captured(loop, start: torch.Tensor) -> torch.Tensor:
-    """Run ``loop`` once to warm up, capture it in one CUDA graph, replay it on ``start``."""
-    held = start.clone()
+def _captured(loop, like: torch.Tensor):
+    """Run ``loop`` once to warm up, capture it in one CUDA graph, return its replay."""
+    held = like.clone()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -159,9 +175,13 @@ def _captured(loop, start: torch.Tensor) -> torch.Tensor:
     recorded = torch.cuda.CUDAGraph()
     with torch.cuda.graph(recorded):
         result = loop(held)
-    held.copy_(start)
-    recorded.replay()
-    return result.clone()
+
+    def replay(start):
+        held.copy_(start)
+        recorded.replay()
+        return result.clone()
+
+    return replay
 
 
 def sample_in_batches(denoiser, epsilon, batch: int = 128, **options) -> torch.Tensor:
@@ -183,6 +203,7 @@ def sample_in_batches(denoiser, epsilon, batch: int = 128, **options) -> torch.T
     Tensor, float64, shape [n, C, H, W], on the CPU
     """
     injected, parts = options.pop("injected", None), []
+    images = _mapping(denoiser, **options) if injected is None else None
     for first in range(0, len(epsilon), batch):
         part = epsilon[first : first + batch]
         short = batch - len(part)
@@ -190,12 +211,11 @@ def sample_in_batches(denoiser, epsilon, batch: int = 128, **options) -> torch.T
         def pad(t, short=short):
             return torch.cat([t, t[-1:].expand(short, *t.shape[1:])]) if short else t
 
-        if injected is None:
-            chosen = None
-        else:
+        if injected is not None:
 
             def chosen(step, first=first, pad=pad):
                 return pad(injected(step)[first : first + batch])
 
-        parts.append(sample(denoiser, pad(part), injected=chosen, **options)[: len(part)].cpu())
+            images = _mapping(denoiser, injected=chosen, **options)
+        parts.append(images(pad(part))[: len(part)].cpu())
     return torch.cat(parts)

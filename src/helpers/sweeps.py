@@ -60,10 +60,14 @@ def unlog(found: Interval, grid: Sequence[float], say: bool = True) -> Interval 
 
 @dataclass(frozen=True)
 class Transition:
-    """Where a share crosses one half for each width (log2 images), and how that grows."""
+    """Where a share crosses one half for each width (log2 images), and how that grows.
+
+    `at_least` is a lower bound on the exponent where widths are censored, NaN where there is none.
+    """
 
     half: dict[str, Interval]
     exponent: Interval
+    at_least: float
 
 
 def transition(sizes: Sequence[int], parameters: Mapping[str, int], hits: Mapping[str, np.ndarray],
@@ -84,14 +88,20 @@ def transition(sizes: Sequence[int], parameters: Mapping[str, int], hits: Mappin
     Transition
         `half` by `helpers.intervals.crossing` at .5; `exponent` is the least-squares slope of log2
         of the crossing on log2 of the parameters, NaN when a width never crosses on the grid.
-        Both bootstrap over noises.
+        Both bootstrap over noises. `at_least` puts a censored width at its end of the grid, which
+        bounds the slope from below if narrow widths cross before the grid or wide ones beyond it.
     """
     x, names = np.log2(sizes), list(parameters)
     weights = np.log2([parameters[name] for name in names])
     half = {name: crossing(x, hits[name], 0.5, seed=seed) for name in names}
     stacked = np.stack([hits[name] for name in names], axis=1)
-    return Transition(half, bootstrap(stacked, lambda rows: fit_slope(
-        weights, [first_crossing(x, curve, 0.5) for curve in rows.mean(axis=0)]), seed=seed))
+    exponent = bootstrap(stacked, lambda rows: fit_slope(
+        weights, [first_crossing(x, curve, 0.5) for curve in rows.mean(axis=0)]), seed=seed)
+    at = np.array([half[name].value for name in names])
+    wide = weights > weights.mean()
+    bounded = np.isfinite(at) | (wide == (at > 0))
+    bound = fit_slope(weights, np.clip(at, x[0], x[-1])) if bounded.all() else np.nan
+    return Transition(half, exponent, bound)
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,18 @@ def cpu_count() -> int:
     return count or 1
 
 
+def peak_mb() -> int:
+    """Return this process's peak resident memory in MiB, without what its parent held."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return round(int(status.split("VmHWM:")[1].split()[0]) / 1024)
+    except (OSError, IndexError):  # not Linux: the peak may count the parent before exec
+        import resource
+
+        scale = 2**20 if sys.platform == "darwin" else 2**10
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale)
+
+
 class _Bar:
     """A progress bar that weighs cells by cost."""
 
