@@ -97,6 +97,31 @@ def test_records_are_rounded_text_with_the_raw_number_beside(opened, shown, tmp_
     assert shown[-1][1]["same_noise"]["record"]["value"] is None
 
 
+@pytest.mark.parametrize("number, fmt", [(16384, ",d"), (1234567.25, ",.1f"), (2.5, ".1f"),
+                                         ("1, 2", ""), ("N = 3, 4", "")])
+def test_the_book_prints_a_record_as_it_was_written(opened, shown, number, fmt):
+    from ast import literal_eval
+
+    opened.record("x", number, fmt)
+    given, kept = shown[0][0]["application/papermill.record/text/plain"], opened.records["x"]["text"]
+    try:
+        printed = str(literal_eval(given))  # what the role does
+    except (SyntaxError, ValueError):
+        printed = given
+    assert printed == kept == format(number, fmt)
+
+
+def test_several_records_and_a_table(opened, shown):
+    opened.record_all(".1f", "images", a=1.26, b=interval(2, 1, 3))
+    assert [(r["text"], r["unit"]) for r in opened.records.values()] == [
+        ("1.3", "images"), ("2.0 [1.0, 3.0]", "images")]
+    opened.table(("A", "B", "C"), [[1, 0.123, "x|y"], [None, interval(0.5, 0.25, float("nan")), 2]],
+                 "tab:x", "Caption.")
+    text = shown[-1][0]["text/markdown"]
+    assert text.startswith(":::{table} Caption.\n:name: tab:x\n")
+    assert "| 1 | 0.12 | x\\|y |" in text and "| – | 0.50 [0.25, ?] | 2 |" in text
+
+
 def test_a_verdict_table(opened, shown, capsys):
     assert opened.verdict("C1", "mean at least .6", paper=".82", value=interval(0.9, 0.85, 0.95),
                           null=0.01, baseline=interval(0.2, 0.1, 0.3),

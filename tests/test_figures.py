@@ -106,6 +106,15 @@ def test_sweep_draws_line_band_and_distinct_series():
     assert pixels(fig).shape[1] == 770
 
 
+def test_curves_draw_every_series_as_far_as_it_goes():
+    _, axes = figures.panels(1, 2)
+    figures.curves(axes[0, 0], range(5), {"a": line(5), "b": line(3)}, ylabel="share", share=True)
+    figures.curves(axes[0, 1], range(5), {"a": line(5)})
+    assert [len(ln.get_xdata()) for ln in axes[0, 0].lines] == [5, 3]
+    assert axes[0, 0].get_ylim() == (-0.03, 1.03) and axes[0, 0].get_ylabel() == "share"
+    assert axes[0, 1].get_ylim()[0] == 0
+
+
 def test_sweep_survives_missing_ends():
     fig, axes = figures.panels()
     points = [*line(3), Interval(0.5, np.nan, np.nan), Interval(np.nan, -np.inf, np.inf)]

@@ -140,6 +140,12 @@ def test_copies_is_scikit_learns(rng):
     assert 10 < found[:100].sum() < 100 and not found[100:].any()
 
 
+def test_copy_share_counts_copies(rng):
+    train, far = rng.integers(0, 256, (2, 6, 4, 4, 1), dtype=np.uint8)
+    drawn = np.concatenate([train[:3], far])
+    assert scores.copy_share(drawn, train).value == scores.copies(drawn, train).mean() >= 1 / 3
+
+
 def test_copies_decides_exactly_at_one_third():
     train = np.zeros((2, 4, 4, 1), np.uint8)
     train[1, 0, 0, 0] = 200

@@ -36,6 +36,7 @@ from helpers.project import default_store, find_root
 from helpers.store import Store
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+GROUPED = re.compile(r"[-+0-9.]+(,\s*[0-9.]+)+")
 
 
 class CountingStore(Store):
@@ -123,13 +124,30 @@ class Chapter:
         entry = {"name": name, "text": shown, "value": verdicts.finite(centre),
                  "low": verdicts.finite(low), "high": verdicts.finite(high), "unit": unit}
         self.records[name] = entry
-        _display({verdicts.RECORD_MIME + "text/plain": shown}, {
+        # The role evaluates what it is given: unquoted, "16,384" would become a pair of numbers.
+        quoted = repr(shown) if GROUPED.fullmatch(shown) else shown
+        _display({verdicts.RECORD_MIME + "text/plain": quoted}, {
             "scrapbook": {"name": name, "mime_prefix": verdicts.RECORD_MIME},
             verdicts.KEPT: {"record": entry}})
         if os.environ.get("SAME_NOISE_RECORDS"):
             with open(os.environ["SAME_NOISE_RECORDS"], "a", encoding="utf-8") as file:
                 file.write(json.dumps({"chapter": self.slug, **entry}) + "\n")
         return value
+
+    def record_all(self, fmt: str = "", unit: str = "", **values: Any) -> None:
+        """Record several numbers of one format and unit, each under its keyword; see `record`."""
+        for name, value in values.items():
+            self.record(name, value, fmt, unit)
+
+    def table(self, header, rows, name: str, caption: str) -> None:
+        """Display a numbered table; numbers and intervals are written with two decimals.
+
+        The cell needs the tag ``nbval-ignore-output`` and the metadata
+        ``mystnb={"markdown_format": "myst"}``.
+        """
+        body = verdicts.table(header, [[verdicts.text(*_shown(part)) for part in row]
+                                       for row in rows])
+        _display({"text/markdown": verdicts.directive(body, name, caption), "text/plain": body})
 
     def verdict(self, claim: str, rule: str, *, value: Any, point_holds: bool,
                 interval_holds: bool | None = None, interval_wrong: bool = False,
@@ -269,6 +287,11 @@ def _ends(value: Any) -> tuple[Any, Any, Any]:
     if all(hasattr(value, name) for name in ("value", "low", "high")):
         return tuple(verdicts.plain(getattr(value, name)) for name in ("value", "low", "high"))
     return verdicts.plain(value), None, None
+
+
+def _shown(value: Any) -> tuple[Any, ...]:
+    centre, low, high = _ends(value)
+    return centre, ".2f", verdicts.finite(low), verdicts.finite(high)
 
 
 def _display(bundle: dict[str, Any], about: dict[str, Any] | None = None) -> None:

@@ -197,6 +197,18 @@ def sweep(ax: Axes, x: Sequence[float], intervals: Sequence, label: str, marker:
         ax.fill_between(x, low, high, where=known, color=color, alpha=0.2, linewidth=0)
 
 
+def curves(ax: Axes, x: Sequence[float], series: Mapping[str, Sequence], *, ylabel: str = "",
+           share: bool = False) -> None:
+    """Draw one `sweep` for each name; a series may end before `x` does.
+
+    With `share` the axis runs from 0 to 1, without it from 0.
+    """
+    for label, intervals in series.items():
+        sweep(ax, x[:len(intervals)], intervals, label)
+    ax.set(ylabel=ylabel)
+    ax.set_ylim(*((-0.03, 1.03) if share else (0, None)))
+
+
 def points(ax: Axes, labels: Sequence[str], intervals: Sequence) -> None:
     """Draw one marker with its interval for each category; `labels` go under the axis."""
     at = np.arange(len(labels))

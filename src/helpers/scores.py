@@ -137,6 +137,11 @@ def copies(images: np.ndarray, train: np.ndarray, ratio: float | Fraction = Frac
     return part.denominator**2 * squared[:, 0] < part.numerator**2 * squared[:, 1]
 
 
+def copy_share(images: np.ndarray, train: np.ndarray) -> Interval:
+    """Share of images that copy a training image (`copies`), with its Wilson interval."""
+    return _share(copies(images, train))
+
+
 def squared_distance(a: Embedding, b: Embedding) -> np.ndarray:
     """Squared distance of paired pictures, float64 [n].
 
