@@ -103,7 +103,8 @@ def test_the_book_prints_a_record_as_it_was_written(opened, shown, number, fmt):
     from ast import literal_eval
 
     opened.record("x", number, fmt)
-    given, kept = shown[0][0]["application/papermill.record/text/plain"], opened.records["x"]["text"]
+    given = shown[0][0]["application/papermill.record/text/plain"]
+    kept = opened.records["x"]["text"]
     try:
         printed = str(literal_eval(given))  # what the role does
     except (SyntaxError, ValueError):
@@ -112,7 +113,7 @@ def test_the_book_prints_a_record_as_it_was_written(opened, shown, number, fmt):
 
 
 def test_several_records_and_a_table(opened, shown):
-    opened.record_all(".1f", "images", a=1.26, b=interval(2, 1, 3))
+    opened.record_all(".1f", "images", a=1.26, b=interval(2.0, 1.0, 3.0))
     assert [(r["text"], r["unit"]) for r in opened.records.values()] == [
         ("1.3", "images"), ("2.0 [1.0, 3.0]", "images")]
     opened.table(("A", "B", "C"), [[1, 0.123, "x|y"], [None, interval(0.5, 0.25, float("nan")), 2]],
