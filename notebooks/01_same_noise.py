@@ -34,15 +34,8 @@ steps: int = 2000  # Adam steps of a U-Net
 batch: int = 64  # images a step
 noises: int = 1024  # noises of the published bank
 models: list = [  # network, objective, seed; every model sees the same n images
-    "unet-80k edm 0",
-    "unet-80k edm 1",
-    "unet-320k edm 0",
-    "unet-80k vp 0",
-    "unet-80k ve 0",
-    "unet-80k flow 0",
-    "dit-400k edm 0",
-    "mlp-900k edm 0",
-]
+    "unet-80k edm 0", "unet-80k edm 1", "unet-320k edm 0", "unet-80k vp 0", "unet-80k ve 0",
+    "unet-80k flow 0", "dit-400k edm 0", "mlp-900k edm 0"]
 longer: dict = {"dit-400k": 2, "mlp-900k": 4}  # families that get a multiple of the steps
 descriptor: str = "squeezenet"  # for the RP score: squeezenet or pixels
 solver_noises: int = 512  # noises of the solver study
@@ -50,7 +43,7 @@ solver_steps: dict = {"euler": [9, 18, 36, 64], "heun": [5, 9, 18, 32], "dpmpp2m
 reference_steps: int = 256  # Heun steps of the converged trajectory
 ancestral_steps: int = 64  # steps of the stochastic sampler
 columns: int = 10  # noises on the plate
-seed: int = 0  # seed of resampling and permutations
+seed: int = 0  # added to every model's seed; also the seed of resampling and permutations
 # Rules, fixed before the run
 guard: float = 1.10  # C18: a model counts if its held-out loss is at most this times the best
 rule_c1: float = 0.60  # C1: least mean over pairs, for the agreement and for the RP score
@@ -59,7 +52,6 @@ rule_c10: tuple = (0.05, 0.20)  # C10: independent within .05 of the null, share
 
 # %% tags=["hide-input"]
 import numpy as np
-from IPython.display import Markdown
 
 from helpers import chapter, datasets, descriptors, figures, scores, verdicts
 from helpers.diffusion import Cell
@@ -102,7 +94,7 @@ bank = Bank(count=noises)
 def cell(label: str, half: int = 0) -> Cell:
     network, objective, number = label.split()
     return Cell(dataset=dataset, size=size, n=n, half=half, network=network, objective=objective,
-                seed=int(number), steps=steps * longer.get(network, 1), batch=batch)
+                seed=seed + int(number), steps=steps * longer.get(network, 1), batch=batch)
 
 
 other = cell(models[1], half=1)  # the same network on images that no other model has seen
@@ -143,15 +135,13 @@ rows = [[name, f"{m.record['parameters']:,}", f"{m.record['steps_made']:,}", f"{
          f"{value / loss.min():.2f}", "counts" if good else "undertrained"]
         for name, m, value, good in zip(names, trained, loss, counted, strict=False)]
 header = ("Model", "Parameters", "Steps", "Held-out loss", "Relative to best", "Guard C18")
-Markdown(verdicts.directive(verdicts.table(header, rows), "tab:same-noise-models",
-         "The models. An asterisk marks a second seed; all see the same training images."))
+c.table(header, rows, "tab:same-noise-models",
+        "The models. An asterisk marks a second seed; all see the same training images.")
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
-c.record("models_counted", int(counted.sum()), "d")
-c.record("models_all", len(models), "d")
+c.record("models_counted", int(counted.sum()))
 c.record("undertrained", ", ".join(n for n, g in zip(names, counted, strict=True) if not g) or "none")
-c.record("images_used", f"{n:,}")
-c.record("noises_used", f"{noises:,}");
+c.record("images_used", n, ",d")
 
 # %% [markdown]
 # ## The same noise, one picture
@@ -204,11 +194,9 @@ agreement = bootstrap_pairs(mae_matrix.value[np.ix_(chosen, chosen)], seed=seed)
 reproducibility = bootstrap_pairs(rp_matrix.value[np.ix_(chosen, chosen)], seed=seed)
 null = over_pairs(lambda a, b: scores.null_score(a, b, scores.mae_score, seed, rounds=2), pictures)
 null_rp = over_pairs(lambda a, b: scores.null_score(a, b, rp, seed, rounds=2), embedded)
-baseline = {
-    "nearest training image": scores.mae_score(pictures[0], nearest),
-    "Gaussian map": scores.mae_score(pictures[0], gaussian.last),
-}
-disjoint = scores.mae_score(pictures[0], trained[-1].last)
+baseline = {name: scores.mae_score(pictures[0], images_of) for name, images_of in (
+    ("nearest training image", nearest), ("Gaussian map", gaussian.last),
+    ("disjoint training images", trained[-1].last))}
 raw = [127.5 * np.abs(trained[i].raw.astype(np.float64) - trained[j].raw.astype(np.float64))
        .mean((1, 2, 3)) for i, j in pairs]
 unclipped = float(np.mean([(r < 15).mean() for r in raw]))
@@ -218,22 +206,16 @@ print(f"agreement over {len(pairs)} pairs of {len(chosen)} models"
 print(f"  unclipped {unclipped:.3f}; all {len(models)} models {everyone}; null {null:.3f}")
 print(f"RP over the same pairs: {reproducibility}, null {null_rp:.3f}, "
       f"threshold {embedder.threshold:.3f}")
-for name, value in {**baseline, "disjoint training images": disjoint}.items():
+for name, value in baseline.items():
     print(f"agreement of {names[0]} with {name}: {value}")
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
-c.record("agreement_mean", agreement)
-c.record("agreement_null", null, ".3f")
-c.record("agreement_all", everyone)
-c.record("agreement_unclipped", unclipped, ".2f")
-c.record("agreement_lowest", float(np.min([mae_matrix.value[p] for p in pairs])), ".2f")
-c.record("agreement_highest", float(np.max([mae_matrix.value[p] for p in pairs])), ".2f")
-c.record("rp_mean", reproducibility)
-c.record("rp_null", null_rp, ".3f")
-c.record("rp_threshold", embedder.threshold, ".3f")
-c.record("disjoint", disjoint)
-c.record("nearest_baseline", baseline["nearest training image"])
-c.record("gaussian_baseline", baseline["Gaussian map"])
+lowest, highest = (float(end([mae_matrix.value[p] for p in pairs])) for end in (np.min, np.max))
+c.record_all(".2f", agreement_mean=agreement, agreement_all=everyone, agreement_unclipped=unclipped,
+             agreement_lowest=lowest, agreement_highest=highest, rp_mean=reproducibility,
+             disjoint=baseline["disjoint training images"], nearest_baseline=baseline["nearest training image"],
+             gaussian_baseline=baseline["Gaussian map"])
+c.record_all(".3f", agreement_null=null, rp_null=null_rp, rp_threshold=embedder.threshold)
 c.record("off_range", 100 * max(trained[i].record["off_range"] for i in chosen), ".2f", "%");
 
 # %% [markdown]
@@ -256,20 +238,11 @@ c.record("off_range", 100 * max(trained[i].record["off_range"] for i in chosen),
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:same-noise-thresholds", "caption": "Share of noises whose two pictures differ by less than a threshold, against the threshold, for pairs of models and for permuted noises; bands are 95 % Wilson intervals over noises. The vertical line is the paper's threshold."}, "image": {"alt": "Rising curves. Pairs of trained models rise steeply and are near one at the paper's threshold of 15 grey levels; the curve of permuted noises is still near zero there."}}
 grid = np.linspace(0, 60, 61)
-
-
-def curve(a, b):
-    return scores.threshold_curve(scores.mae(a, b), grid, below=True)
-
-
-shown = {
-    f"{names[0]} | other seed": curve(pictures[0], pictures[1]),
-    f"{names[0]} | {names[2]}": curve(pictures[0], pictures[2]),
-    f"{names[0]} | {names[-2]}": curve(pictures[0], pictures[-2]),
-    "disjoint images": curve(pictures[0], trained[-1].last),
-    "Gaussian map": curve(pictures[0], gaussian.last),
-    "permuted noises": curve(pictures[0], np.roll(pictures[1], 1, axis=0)),
-}
+compared = {f"{names[0]} | other seed": pictures[1], f"{names[0]} | {names[2]}": pictures[2],
+            f"{names[0]} | {names[-2]}": pictures[-2], "disjoint images": trained[-1].last,
+            "Gaussian map": gaussian.last, "permuted noises": np.roll(pictures[1], 1, axis=0)}
+shown = {name: scores.threshold_curve(scores.mae(pictures[0], images_of), grid, below=True)
+         for name, images_of in compared.items()}
 figures.threshold_curves(shown, grid, xlabel="threshold on the mean absolute difference", threshold=15)
 
 # %% [markdown]
@@ -324,20 +297,14 @@ figure
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 limit, budget = rule_c9
-enough = [calls for calls, score in reached["heun"].items() if score.value >= limit]
 within = max((s for n_calls, s in reached["heun"].items() if n_calls <= budget),
              key=lambda s: s.value)
-c.record("heun_nfe", min(enough) if enough else f"more than {max(reached['heun'])}")
-c.record("heun_within", within, ".3f")
 for solver, found in reached.items():
     c.record(f"{solver}_cheapest", min((calls for calls, s in found.items() if s.value >= limit),
                                        default=f"more than {max(found)}"))
-for name, value in stochastic.items():
-    c.record(f"injected_{name}", value)
-gap = Interval(*(getattr(stochastic["independent"], e) - stochastic["permuted"].value
-                 for e in ("value", "low", "high")))
-gain = Interval(*(getattr(stochastic["shared"], e) - stochastic["permuted"].value
-                  for e in ("value", "low", "high")));
+c.record_all(**{f"injected_{name}": value for name, value in stochastic.items()})
+gap, gain = (Interval(*(getattr(stochastic[which], end) - stochastic["permuted"].value
+                        for end in ("value", "low", "high"))) for which in ("independent", "shared"))
 
 # %% [markdown]
 # Heun needs {glue:text}`heun_cheapest` evaluations to agree with the converged trajectory on 99 % of
