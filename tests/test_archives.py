@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from helpers import archives, datasets, decode, duplicates, sources
+from helpers import archives, datasets, decode, duplicates, run, sources
 from helpers.alterations import ALTERATIONS, alter
 from helpers.datasets import DataError
 
@@ -55,8 +55,8 @@ def test_compact_files_are_written_identically(tmp_path):
 
 @needs("squeezenet")
 def test_squeezenet(places, capsys):
-    assert archives.main(["squeezenet", "--from", str(FOLDER)]) == 0
-    assert archives.main(["squeezenet", "--check"]) == 0
+    assert run.main(["data", "squeezenet", "--from", str(FOLDER)]) == 0
+    assert run.main(["data", "squeezenet", "--check"]) == 0
     assert "52 arrays" in capsys.readouterr().out
 
 
@@ -99,10 +99,10 @@ def test_absent_archives_name_the_command(places, capsys):
     for name in ("mnist", "cifar10"):
         with pytest.raises(DataError, match=f"python -m helpers data {name}"):
             datasets.load(name)
-    assert archives.main(["fashion16", "--from", str(places)]) == 2
-    assert archives.main(["fashion16", "--check"]) == 2
-    assert archives.main(["squeezenet", "--check"]) == 2
-    assert archives.main(["recall", "--check"]) == 2
+    assert run.main(["data", "fashion16", "--from", str(places)]) == 2
+    assert run.main(["data", "fashion16", "--check"]) == 2
+    assert run.main(["data", "squeezenet", "--check"]) == 2
+    assert run.main(["data", "recall", "--check"]) == 2
     assert capsys.readouterr().err.count("error: ") == 4
 
 

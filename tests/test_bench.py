@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 
@@ -10,14 +11,13 @@ import pytest
 import torch
 from small import tiny
 
-from helpers import bench, bench_closed, bench_measure, bench_sampling, bench_training, laws
+from helpers import bench, bench_closed, bench_measure, bench_sampling, bench_training, laws, run
 from helpers.diffusion import Cell, cell_key, fitted
-from helpers.project import UsageError
 from helpers.store import Store
 
 torch.set_num_threads(1)
 LAW = {"law": "clusters", "shape": [1, 8, 8], "images": 96, "queries": 4}
-CELL = bench_training.example(network="mlp-900k")
+CELL = tiny(network="mlp-900k", half=0, steps=4)
 THIS = "test_bench"
 CALLS: list[str] = []
 
@@ -27,18 +27,15 @@ def sides(case, device):
     return {name: lambda name=name: lambda: CALLS.append(name) for name in ("book", "plain")}
 
 
+memory = bench_measure.memory
+
+
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch):
     """Leave out the processes that measure memory, except where a test asks for them."""
-    monkeypatch.setattr(bench_closed, "memory", _memory)
-    monkeypatch.setattr(bench_sampling, "memory", _memory)
-    monkeypatch.setattr(bench_training, "memory", _memory)
+    monkeypatch.setattr(bench_measure, "memory", lambda *_: {"peak_mb": 200, "extra_mb": 3})
     monkeypatch.setattr(bench_measure, "LEAST", 0.0)
-
-
-def _memory(module, case, side, device):
-    json.dumps(case)  # what a process is given must be JSON
-    return {"peak_mb": 200, "extra_mb": 3}
+    monkeypatch.setattr(bench_sampling, "TOY", CELL)
 
 
 # --- measuring -------------------------------------------------------------------------------
@@ -54,7 +51,11 @@ def test_sides_are_called_in_turn_and_compared_by_round(monkeypatch):
         return {"book": 0.002, "plain": 0.006}[CALLS[-1]] * slow, 0.001
 
     monkeypatch.setattr(bench_measure, "timed", timed)
-    found = bench_measure.compare(THIS, {}, rounds=5, least=0.01)
+    monkeypatch.setattr(bench_measure, "LEAST", 0.01)
+    found = bench_measure.compare(THIS, {}, "cpu", 5)
+    assert found["memory"].keys() == {"book", "plain"}
+    assert bench_measure.compare(THIS, {}, "cpu", 5, with_memory=False)["memory"] is None
+    del asked[12:]
     assert [a[0] for a in asked[:6]] == ["book", "plain", "book", "plain", "plain", "book"]
     assert asked[2:] == [("book", 5), ("plain", 2), ("plain", 2), ("book", 5)] * 2 + [
         ("book", 5), ("plain", 2)]
@@ -78,12 +79,12 @@ def test_memory_is_of_one_call_in_its_own_process(monkeypatch, tmp_path):
         "        kept = np.ones(20 * 2**17)\n"
         "        return lambda: np.ones(case['mb'] * 2**17).sum() + kept[0]\n"
         "    return {'book': prepare}\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    small, large = (bench_measure.memory("heavy", {"mb": mb}, "book") for mb in (1, 60))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    small, large = (memory("heavy", {"mb": mb}, "book") for mb in (1, 60))
     assert 55 <= large["extra_mb"] <= 70 and small["extra_mb"] <= 5
     assert large["peak_mb"] - small["peak_mb"] == pytest.approx(59, abs=12)
-    with pytest.raises(RuntimeError, match="side 'plain', failed with exit status 1: KeyError"):
-        bench_measure.memory("heavy", {"mb": 1}, "plain")
+    with pytest.raises(RuntimeError, match="side 'plain', failed: KeyError"):
+        memory("heavy", {"mb": 1}, "plain")
 
 
 def test_one_thread_is_held_and_given_back():
@@ -121,7 +122,7 @@ def test_the_broadcast_denoiser_is_right(law, sigma):
         found = bench_closed.broadcast_denoiser(data, x, sigma, piece)
         assert (found - truth).abs().max() < 2e-4
     made = {name: make()() for name, make in bench_closed.sides(
-        case | {"sigma": sigma}, "cpu").items()}
+        case | {"sigma": sigma, "piece": 128}, "cpu").items()}
     assert (made["book"].double() - made["plain"]).abs().max() < 2e-4
     assert max(bench_closed.errors(case, "cpu", (sigma,)).values()) < 2e-4
 
@@ -134,7 +135,8 @@ def test_the_broadcast_similarity_is_right():
 
 def test_the_pipeline_draws_the_same_pictures():
     for solver in bench_sampling.SCHEDULERS:
-        case = {"solver": solver, "steps": 6, "count": 3, "cell": CELL}
+        case = {"solver": solver, "steps": 6, "count": 3, "cell": CELL, "graph": False,
+                "store": ""}
         book, plain = (make()() for make in bench_sampling.sides(case, "cpu").values())
         assert book.shape == plain.shape == (3, 8, 8, 1) and plain.dtype == np.float32
         assert np.abs(book - 255 * plain).max() < 0.51
@@ -146,7 +148,7 @@ def test_the_plain_loop_trains_the_same_network():
     cell = tiny(steps=3, objective="vp")
     a, b = (bench_training.plain_training(images, cell).state_dict() for _ in range(2))
     assert all(torch.equal(a[k], b[k]) for k in a)
-    network, = {c["network"] for c in bench_training.CASES}
+    network, = {c.network for c in bench_training.CELLS}
     assert network == Cell().network == "unet-80k"
     assert all(torch.isfinite(v).all() for v in a.values())
 
@@ -162,16 +164,21 @@ def test_weights_come_from_the_store_when_it_has_them(tmp_path, monkeypatch):
     model, text = bench_sampling.network(str(tmp_path))
     assert text == "a chapter's: 64 images, 3 steps" and model.cell.seed == 1
     assert store.get(cell_key(model.cell, law.sha256)) is not None
-    assert bench_sampling.network(None)[1] == "not in a store; trained here for 2 steps"
-    assert bench_sampling.network(None, CELL)[1] == "trained here for 4 steps"
+    assert bench_sampling.network(str(tmp_path), CELL)[1] == "trained here for 4 steps"
 
 
 # --- the solver table ------------------------------------------------------------------------
 
 
-def test_solvers_reach_the_converged_picture():
+def solvers(monkeypatch, noises, grids, reference):
+    for name, value in (("NOISES", noises), ("GRIDS", grids), ("REFERENCE", reference)):
+        monkeypatch.setattr(bench_sampling, f"TOY_{name}", value)
+    return bench_sampling.measure_solvers("cpu", 5, "", True)
+
+
+def test_solvers_reach_the_converged_picture(monkeypatch):
     grids = {"heun": (2, 3, 24), "euler": (2,)}
-    found = bench_sampling.measure_solvers("cpu", None, CELL, 8, grids, ("heun", 48))
+    found = solvers(monkeypatch, 8, grids, ("heun", 48))
     assert [r["nfe"] for r in found["rows"]] == [3, 5, 47, 2]
     assert found["rows"][2]["agreement"][0] == 1.0 and found["reached"]["heun"] is not None
     assert found["cheapest"] in grids and found["weights"] == "trained here for 4 steps"
@@ -179,10 +186,10 @@ def test_solvers_reach_the_converged_picture():
 
 def test_reached_means_reached_for_good(monkeypatch):
     """A grid that agrees once by luck and fails later has not reached the mark there."""
-    apart = iter([99, 99, 1, 1, 99, 99, 1, 1, 1, 1] + [99, 99] * 2)
+    apart = iter([99, 1, 99, 1, 1, 99, 99])
     monkeypatch.setattr(bench_sampling, "mae", lambda a, b: np.full(4, next(apart)))
     grids = {"heun": (1, 2, 3, 4, 5), "euler": (1, 2)}
-    found = bench_sampling.measure_solvers("cpu", None, CELL, 4, grids, ("heun", 2))
+    found = solvers(monkeypatch, 4, grids, ("heun", 2))
     assert found["reached"] == {"heun": 7, "euler": None} and found["cheapest"] == "heun"
 
 
@@ -190,15 +197,15 @@ def test_reached_means_reached_for_good(monkeypatch):
 
 
 def quick(path, *more):
-    return bench.main(["--quick", "--rounds", "5", "--out", str(path), *more])
+    return run.main(["bench", "--quick", "--rounds", "5", "--out", str(path), *more])
 
 
-@pytest.fixture
-def small_cell(monkeypatch):
-    monkeypatch.setattr(bench_training, "example", lambda: CELL)
+def refused(said, arguments, capsys):
+    assert run.main(["bench", *map(str, arguments)]) == 2
+    assert re.search(said, capsys.readouterr().err)
 
 
-def test_every_benchmark_at_toy_size(tmp_path, small_cell, capsys):
+def test_every_benchmark_at_toy_size(tmp_path, capsys):
     out = tmp_path / "deep" / "bench.json"
     assert quick(out) == 0
     found = json.loads(out.read_text())
@@ -254,29 +261,26 @@ def test_bad_requests(tmp_path, monkeypatch, capsys):
     for arguments, text in ((["--only", "speed"], "invalid choice: 'speed'"),
                             (["--device", "tpu"], "invalid choice: 'tpu'")):
         with pytest.raises(SystemExit) as caught:
-            bench.main(arguments)
+            run.main(["bench", *arguments])
         assert caught.value.code == 2 and text in capsys.readouterr().err
-    with pytest.raises(UsageError, match="--rounds 4: a median needs at least 5"):
-        bench.main(["--rounds", "4"])
-    with pytest.raises(UsageError, match="give --out FILE"):
-        bench.main(["--quick"])
+    refused("--rounds 4: a median needs at least 5", ["--rounds", "4"], capsys)
+    refused("give --out FILE", ["--quick"], capsys)
+    novelty = ["--quick", "--only", "novelty", "--out"]
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(UsageError, match=r"bad.json is not JSON \(.*\); move it away first"):
-        quick(tmp_path / "bad.json", "--only", "novelty")
+    refused(r"bad.json is not JSON \(.*\); move it away first", [*novelty, tmp_path / "bad.json"],
+            capsys)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot write .*file/bench.json"):
-        quick(tmp_path / "file" / "bench.json", "--only", "novelty")
+    refused("cannot write .*file/bench.json", [*novelty, tmp_path / "file" / "bench.json"], capsys)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UsageError, match="torch finds no CUDA device here"):
-        quick(tmp_path / "x.json", "--device", "cuda")
+    refused("torch finds no CUDA device here",
+            ["--quick", "--device", "cuda", "--out", tmp_path / "x.json"], capsys)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="give --out FILE"):
-        bench.main([])
+    refused("give --out FILE", [], capsys)
 
 
 def test_help_reads_like_a_manual(capsys):
     with pytest.raises(SystemExit):
-        bench.main(["--help"])
+        run.main(["bench", "--help"])
     text = capsys.readouterr().out
     assert all(f"  {name:10}{title}" in text for name, title in bench.NAMES.items())
     assert "exit status" in text and "--quick" in text

@@ -6,10 +6,7 @@ stay in the archive folder.
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import io
-import os
 import sys
 import warnings
 import zipfile
@@ -18,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.datasets import FASHION16_SHA256, SQUEEZENET_SHA256, data_folder
-from helpers.decode import Opener, cifar_set, fashion16, idx_set, squeezenet_weights
+from helpers.datasets import FASHION16_SHA256, SQUEEZENET_SHA256, data_folder, read_npz
+from helpers.decode import cifar_set, fashion16, idx_set, squeezenet_weights
 from helpers.images import DataError, decoded_hash
+from helpers.project import replacing
 from helpers.sources import SOURCES, archive_folder, fetch, open_archive, published
-
-__all__ = ["DECODED", "check", "check_decoded", "main", "make", "read", "write_npz"]
 
 KEYS = ("train", "labels", "test", "test_labels")
 DECODED = {
@@ -53,15 +49,10 @@ def read(name: str, folder: Path | None = None) -> tuple[np.ndarray, ...]:
     DataError
         Nothing there, or arrays that are not the pinned ones.
     """
-    folder = archive_folder() if folder is None else Path(folder)
+    folder = folder or archive_folder()
     compact = folder / f"{name}.npz"
     if compact.is_file():
-        try:
-            with np.load(compact, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in KEYS}
-        except Exception as error:
-            raise DataError(f"{compact} is damaged ({error}); delete it and run: "
-                            f"python -m helpers data {name}") from error
+        arrays = read_npz(compact, KEYS, f"delete it and run: python -m helpers data {name}")
     elif get := open_archive(name, folder):
         arrays = idx_set(get) if name == "mnist" else cifar_set(get, binary=False)
     elif get := published(name, folder):
@@ -69,7 +60,7 @@ def read(name: str, folder: Path | None = None) -> tuple[np.ndarray, ...]:
         if decoded_hash(arrays) != DECODED[name]:
             warnings.warn(f"{name}: the published files in {folder} decode to other arrays than "
                           "the pinned archive; results are kept under another key", stacklevel=2)
-        return tuple(arrays[key] for key in KEYS)
+            return tuple(arrays[key] for key in KEYS)
     else:
         raise DataError(f"{name}: neither {name}.npz, {SOURCES[name].archive} nor the published "
                         f"files are in {folder}; run: python -m helpers data {name} (or point "
@@ -88,15 +79,13 @@ def check_decoded(name: str, arrays: Mapping[str, np.ndarray], pinned: str) -> N
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a compressed ``.npz`` with fixed times, through a temporary file and a rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with zipfile.ZipFile(part, "w") as archive:
+    with replacing(path) as part, zipfile.ZipFile(part, "w") as archive:
         for name, array in arrays.items():
             buffer = io.BytesIO()
             np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
             info = zipfile.ZipInfo(name + ".npy", (1980, 1, 1, 0, 0, 0))
             info.compress_type, info.create_system = zipfile.ZIP_DEFLATED, 3
             archive.writestr(info, buffer.getvalue(), compresslevel=9)
-    os.replace(part, path)
 
 
 def make(name: str, folder: Path | None = None) -> Path:
@@ -118,50 +107,34 @@ def make(name: str, folder: Path | None = None) -> Path:
     DataError
         No archive, another archive than the pinned one, or other decoded arrays.
     """
-    place = archive_folder() if folder is None else Path(folder)
+    def opened():
+        return open_archive(name, place) or (published(name, place) if name != "squeezenet" else
+                                             None)
+
+    place = folder or archive_folder()
+    if folder is None and not opened():
+        fetch(name, place)
     if name in ("mnist", "cifar10"):
-        if folder is None and not (open_archive(name, place) or published(name, place)):
-            fetch(name, place)
         (place / f"{name}.npz").unlink(missing_ok=True)
-        arrays = dict(zip(KEYS, read(name, place), strict=True))
         target = archive_folder() / f"{name}.npz"
-        write_npz(target, arrays)
+        write_npz(target, dict(zip(KEYS, read(name, place), strict=True)))
         return target
-    get = open_archive(name, place) or (published(name, place) if name == "fashion16" else None)
-    if get is None and folder is not None:
+    get = opened()
+    if get is None:
         raise DataError(f"{name}: {SOURCES[name].archive} is not in {folder}")
-    get = get or _fetched(name, place)
     arrays = fashion16(get) if name == "fashion16" else squeezenet_weights(get)
     check_decoded(name, arrays, DECODED[name])
-    target = _target(name)
-    target.parent.mkdir(parents=True, exist_ok=True)
     if name == "fashion16":
+        target = data_folder() / "fashion16.npz"
         write_npz(target, arrays)
-    else:
-        from safetensors.numpy import save_file
+        return target
+    from safetensors.numpy import save_file
 
-        save_file(arrays, target, metadata={"licence": "see squeezenet11.md"})
-        target.chmod(0o644)
+    target = data_folder() / "squeezenet11.safetensors"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_file(arrays, target, metadata={"licence": "see squeezenet11.md"})
+    target.chmod(0o644)
     return target
-
-
-def _target(name: str) -> Path:
-    return data_folder() / {"fashion16": "fashion16.npz"}.get(name, "squeezenet11.safetensors")
-
-
-def _fetched(name: str, place: Path) -> Opener:
-    """Fetch with the ordinary client; Fashion-MNIST falls back on torchvision."""
-    try:
-        fetch(name, place)
-        return open_archive(name, place)
-    except DataError:
-        if name != "fashion16" or importlib.util.find_spec("torchvision") is None:
-            raise
-    from torchvision.datasets import FashionMNIST
-
-    for train in (True, False):
-        FashionMNIST(str(place), train=train, download=True)
-    return published(name, place)
 
 
 def check(name: str) -> list[str]:
@@ -183,32 +156,18 @@ def check(name: str) -> list[str]:
     return lines
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(name: str, folder: Path | None, only_check: bool) -> int:
     """Run ``python -m helpers data``; returns the exit status (2 for a data error)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m helpers data", description="Make or check the compact data files from "
-        "pinned archives (SHA-256 checked before unpacking), or measure the descriptors' recall.")
-    parser.add_argument("name", choices=[*SOURCES, "recall"], help="what to make or measure")
-    parser.add_argument("--from", dest="folder", type=Path, metavar="FOLDER",
-                        help="folder that holds the archive; without it the archive is fetched")
-    parser.add_argument("--check", action="store_true",
-                        help="only verify the file that is there (fashion16: count duplicates too)")
-    options = parser.parse_args(argv)
     try:
-        if options.name == "recall":
+        if name == "recall":
             from helpers import recall
 
-            print(recall.table(recall.read() if options.check else recall.measure()))
-        elif options.check:
-            print("\n".join(check(options.name)))
+            print(recall.table(recall.read() if only_check else recall.measure()))
+        elif only_check:
+            print("\n".join(check(name)))
         else:
-            target = make(options.name, options.folder)
-            print(f"{target}: written, SHA-256 of the decoded arrays {DECODED[options.name]}")
+            print(f"{make(name, folder)}: written, SHA-256 of the decoded arrays {DECODED[name]}")
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

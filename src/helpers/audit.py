@@ -143,12 +143,10 @@ def main(root: Path, cells: int, seed: int, max_seconds: float, *, per_stage: bo
          device: str = "cpu", record: bool = False) -> int:
     """Draw, recompute, compare and print; returns the exit status (1 if a cell is off)."""
     records = {key: entry for key, entry, _ in published(root)}
-    groups = [records]
-    if per_stage:
-        stages = sorted({str(entry.get("stage", "?")) for entry in records.values()})
-        groups = [{key: entry for key, entry in records.items()
-                   if str(entry.get("stage", "?")) == stage} for stage in stages]
-    keys = [key for group in groups for key in draw(group, cells, seed, max_seconds)]
+    groups: dict[str, dict] = {}
+    for key, entry in records.items():
+        groups.setdefault(str(entry.get("stage", "?")) if per_stage else "", {})[key] = entry
+    keys = [key for name in sorted(groups) for key in draw(groups[name], cells, seed, max_seconds)]
     if not keys:
         raise UsageError(f"nothing published fits into {max_seconds:g} s "
                          f"({len(records)} measurements in results/): raise --max-seconds")

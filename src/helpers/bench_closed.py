@@ -17,24 +17,25 @@ import numpy as np
 import torch
 
 from helpers import datasets
-from helpers.bench_measure import compare, memory, rounded
+from helpers.bench_measure import compare
 from helpers.noise import generator, noise
 from helpers.oracles import Empirical
 from helpers.scores import nearest_similarity
 
-__all__ = ["broadcast_denoiser", "broadcast_similarity", "direct", "measure", "measure_novelty",
-           "sides"]
-
 HERE = "helpers.bench_closed"
 SIGMAS = (0.05, 0.5, 5.0, 80.0)  # noise levels that are timed
 CHECKED = tuple(np.geomspace(0.002, 80.0, 12).tolist())  # noise levels at which errors are taken
+MEMORY_AT = 5.0  # of these, the one at which memory is measured
 CACHED = (0.5, 5.0)  # of these, those that are timed against the plain way in small pieces too
 LAWS = (
     {"law": "random", "shape": [3, 32, 32], "images": 2048, "queries": 32, "pieces": [128, 8]},
     {"law": "clusters", "shape": [3, 32, 32], "images": 2048, "queries": 32, "pieces": [128, 8]},
     {"law": "fashion16", "shape": [1, 16, 16], "images": 60_000, "queries": 16, "pieces": [128]},
 )
+TOY_LAWS = ({"law": "clusters", "shape": [1, 8, 8], "images": 96, "queries": 4,
+             "pieces": [128, 8]},)
 PAIRS = ({"queries": 128, "references": 2048}, {"queries": 128, "references": 8192})
+TOY_PAIRS = ({"queries": 8, "references": 64},)
 GOAL, ERROR_GOAL, NOVELTY_GOAL = 150.0, 1e-5, 30.0
 LOADER = 128  # images in a batch of a loader, as released code reads them
 WIDTH = 512  # of an embedding
@@ -125,7 +126,7 @@ def sides(case: dict, device: str) -> dict:
     data = data.to(device)
     return {"book": lambda: partial(Empirical(data), x, case["sigma"]),
             "plain": lambda: partial(broadcast_denoiser, data, x, case["sigma"],
-                                     case.get("piece", LOADER))}
+                                     case["piece"])}
 
 
 def errors(case: dict, device: str, sigmas=CHECKED) -> dict:
@@ -144,41 +145,36 @@ def errors(case: dict, device: str, sigmas=CHECKED) -> dict:
     return worst
 
 
-def measure(device: str, rounds: int, laws=LAWS, sigmas=SIGMAS, checked=CHECKED) -> list[dict]:
+def measure(device: str, rounds: int, store: str, quick: bool = False) -> dict:
     """Time, memory and error of the closed-form denoiser; one row a law, step and level."""
     rows = []
-    for law in laws:
-        worst, size = errors(law, device, checked), "x".join(map(str, law["shape"]))
+    for law in TOY_LAWS if quick else LAWS:
+        worst = errors(law, device)
         for piece in law["pieces"]:
-            cached = piece != LOADER
-            for sigma in sigmas:
-                if cached and sigma not in CACHED:
-                    continue
-                case = law | {"sigma": sigma, "piece": piece}
-                pixels = math.prod(law["shape"])
+            levels = SIGMAS if piece == LOADER else CACHED
+            for sigma in levels[1:2] if quick else levels:
                 rows.append({
                     "case": f"{law['law']}, {law['queries']} queries, {law['images']:,} images of "
-                            f"{size}, sigma {sigma:g}, plain way in steps of {piece}",
-                    **compare(HERE, case, device, rounds),
-                    "goal": GOAL if not cached and pixels == PIXELS else None,
+                            f"{'x'.join(map(str, law['shape']))}, sigma {sigma:g}, plain way in "
+                            f"steps of {piece}",
+                    **compare(HERE, law | {"sigma": sigma, "piece": piece}, device, rounds,
+                              with_memory=sigma == MEMORY_AT),
+                    "goal": GOAL if piece == LOADER and math.prod(law["shape"]) == PIXELS else None,
                     "error": worst["book"], "error_plain": worst["plain"],
                     "error_goal": ERROR_GOAL,
-                    "memory": {s: memory(HERE, case, s, device) for s in ("book", "plain")}
-                    if sigma == sigmas[len(sigmas) // 2] else None,
                 })
-    return rounded(rows)
+    return {"rows": rows}
 
 
-def measure_novelty(device: str, rounds: int, pairs=PAIRS) -> list[dict]:
+def measure_novelty(device: str, rounds: int, store: str, quick: bool = False) -> dict:
     """Time, memory and error of the novelty score; NumPy on the processor whatever the device."""
     rows = []
-    for case in pairs:
+    for case in TOY_PAIRS if quick else PAIRS:
         book, plain = (make()() for make in sides(case, "cpu").values())
         rows.append({
             "case": f"{case['queries']} pictures, {case['references']:,} references, "
                     f"{WIDTH} numbers each",
             **compare(HERE, case, "cpu", rounds), "goal": NOVELTY_GOAL,
             "error": float(np.abs(book - plain).max()), "error_goal": ERROR_GOAL,
-            "memory": {s: memory(HERE, case, s, "cpu") for s in ("book", "plain")},
         })
-    return rounded(rows)
+    return {"rows": rows}

@@ -9,24 +9,23 @@ memory is measured in a fresh process for each side, which prepares the side and
 from __future__ import annotations
 
 import importlib
-import json
 import math
-import os
+import multiprocessing
 import platform
+import re
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 
-from helpers.intervals import Interval, bootstrap
-from helpers.workers import THREADS, cpu_count
-
-__all__ = ["compare", "environment", "memory", "one_thread", "rounded", "timed"]
+from helpers.intervals import bootstrap
+from helpers.workers import cpu_count
 
 LEAST = 0.2  # seconds that one measurement of a side lasts at least, by repeated calls
 BUSY = 1.25  # wall over processor seconds from which a machine counts as busy
@@ -64,32 +63,31 @@ def timed(call: Callable[[], object], device: str = "cpu", number: int = 1) -> t
     return (time.perf_counter() - wall) / number, (time.process_time() - processor) / number
 
 
-def compare(module: str, case: dict, device: str = "cpu", rounds: int = 7,
-            least: float | None = None) -> dict:
-    """Time the sides of a case in turn.
+def compare(module: str, case: dict, device: str, rounds: int, with_memory: bool = True) -> dict:
+    """Time the sides of a case in turn; a fast side is called several times a round.
 
     Parameters
     ----------
     module : str
         A benchmark module with ``sides(case, device)``; its sides are ``"book"`` and ``"plain"``.
     case : dict
-        JSON values, passed on.
+        Passed on.
     device : {"cpu", "cuda"}
     rounds : int
         Rounds after one call of each side as warm-up; every other round runs in reverse order.
-    least : float, optional
-        Seconds (default `LEAST`); a fast side is called several times a round, to last this long.
+    with_memory : bool
+        Whether to measure memory, too.
 
     Returns
     -------
     dict
         ``seconds`` and ``processor`` of each side (median and its bootstrap interval over rounds),
-        ``ratio`` (plain over book; median of the rounds' ratios), ``rounds``, ``busy``.
+        ``ratio`` (plain over book; median of the rounds' ratios), ``rounds``, ``busy`` and
+        ``memory`` (`memory` of each side, or None).
     """
-    least = LEAST if least is None else least
     sides = importlib.import_module(module).sides(case, device)
     calls = {name: prepare() for name, prepare in sides.items()}
-    number = {name: max(1, math.ceil(least / max(timed(call, device)[0], 1e-9)))
+    number = {name: max(1, math.ceil(LEAST / max(timed(call, device)[0], 1e-9)))
               for name, call in calls.items()}
     found: dict[str, list] = {name: [] for name in calls}
     for k in range(rounds):
@@ -103,22 +101,24 @@ def compare(module: str, case: dict, device: str = "cpu", rounds: int = 7,
         "processor": {name: _median(a[:, 1]) for name, a in arrays.items()},
         "ratio": _median(ratio), "rounds": rounds,
         "busy": bool(device == "cpu" and busy > BUSY),
+        "memory": {side: memory(module, case, side, device) for side in calls}
+        if with_memory else None,
     }
 
 
 def _median(values: np.ndarray) -> list[float]:
-    found: Interval = bootstrap(values, np.median)
-    return rounded([found.value, found.low, found.high])
+    found = bootstrap(values, np.median)
+    return [found.value, found.low, found.high]
 
 
-def rounded(value, digits: int = 4):
-    """Round the floats of nested lists and dictionaries to significant digits; JSON types only."""
+def rounded(value):
+    """Round the floats of nested lists and dictionaries to four digits; JSON types only."""
     if isinstance(value, dict):
-        return {k: rounded(v, digits) for k, v in value.items()}
+        return {k: rounded(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [rounded(v, digits) for v in value]
+        return [rounded(v) for v in value]
     if isinstance(value, float | np.floating):
-        return float(f"{float(value):.{digits}g}") if math.isfinite(value) else None
+        return float(f"{value:.4g}") if math.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -131,55 +131,38 @@ def memory(module: str, case: dict, side: str, device: str = "cpu") -> dict:
         ``peak_mb``: of the whole process, libraries included (on CUDA: allocated on the device);
         ``extra_mb``: what the measured call added to what its preparation had left in place.
     """
-    places = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, **dict.fromkeys(THREADS, "1"),
-                   "PYTHONPATH": os.pathsep.join(filter(None, places))}
-    request = json.dumps({"module": module, "case": case, "side": side, "device": device})
-    done = subprocess.run([sys.executable, "-m", __name__, request], env=environment, text=True,
-                          capture_output=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"measuring the memory of {module}, side {side!r}, failed with exit "
-                           f"status {done.returncode}: {last}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(_memory, module, case, side, device).result()
+    except Exception as error:
+        raise RuntimeError(f"measuring the memory of {module}, side {side!r}, failed: "
+                           f"{type(error).__name__}: {error}") from error
 
 
-def _child(request: dict) -> dict:
+def _memory(module: str, case: dict, side: str, device: str) -> dict:
     with one_thread():
-        sides = importlib.import_module(request["module"]).sides(request["case"], request["device"])
-        call = sides[request["side"]]()
-        if request["device"] == "cuda":
+        call = importlib.import_module(module).sides(case, device)[side]()
+        if device == "cuda":
             import torch
 
             torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
+            early, before = 0.0, torch.cuda.memory_allocated() / 2**20
             call()
-            peak = torch.cuda.max_memory_allocated()
-            return {"peak_mb": round(peak / 2**20), "extra_mb": round((peak - before) / 2**20)}
-        early = _status("VmHWM")
-        _forget_peak()
-        before = _status("VmRSS")
-        call()
-        peak = _status("VmHWM")
+            peak = torch.cuda.max_memory_allocated() / 2**20
+        else:
+            early = _peak_mb()
+            with suppress(OSError):  # the kernel counts the peak anew from here, where it can
+                Path("/proc/self/clear_refs").write_text("5")
+            before = psutil.Process().memory_info().rss / 2**20
+            call()
+            peak = _peak_mb()
         return {"peak_mb": round(max(early, peak)), "extra_mb": round(max(0.0, peak - before))}
 
 
-def _forget_peak() -> None:
-    """Let the kernel count the peak anew from here; where it cannot, the peak is the process's."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
-
-
-def _status(field: str) -> float:
-    """MiB of this process: VmRSS now or VmHWM at its peak."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(field + ":"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        pass
+def _peak_mb() -> float:
+    """MiB of this process at its peak."""
+    with suppress(OSError):
+        return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
     scale = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
@@ -200,14 +183,7 @@ def environment(device: str = "cpu") -> dict:
 
 
 def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return " ".join(line.split(":", 1)[1].split())
-    except OSError:
-        pass
+    with suppress(OSError):
+        if found := re.search(r"model name\s*:(.*)", Path("/proc/cpuinfo").read_text()):
+            return " ".join(found[1].split())
     return platform.processor() or platform.machine()
-
-
-if __name__ == "__main__":
-    print(json.dumps(_child(json.loads(sys.argv[1]))))

@@ -12,8 +12,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from helpers import laws, objectives
-from helpers.bench_measure import compare, memory, rounded, timed
+from helpers import laws, networks, objectives
+from helpers.bench_measure import compare, timed
 from helpers.datasets import to_uint8
 from helpers.diffusion import Cell, Model, fitted, load, train
 from helpers.intervals import wilson
@@ -21,8 +21,6 @@ from helpers.noise import Bank
 from helpers.sampling import nfe, sample_in_batches
 from helpers.scores import mae
 from helpers.store import Store
-
-__all__ = ["measure", "measure_solvers", "network", "pipeline", "sides"]
 
 HERE = "helpers.bench_sampling"
 CELL = Cell()  # the chapters' own: Fashion-MNIST 16x16, EDM, 80,000 parameters
@@ -36,31 +34,31 @@ GRIDS = {  # steps tried, few to many
 }
 REFERENCE = ("heun", 256)
 WANTED, NOISES = 0.99, 512
+TOY = Cell(dataset="digits8", size=8, n=64, network="unet-20k", batch=8, steps=4, warmup=2)
+TOY_GRIDS = {"heun": (3, 6), "euler": (4,), "dpmpp2m": (4,)}
+TOY_REFERENCE, TOY_NOISES = ("heun", 12), 6
 
 
-def network(store: str | None, cell: dict | None = None) -> tuple[Model, str]:
+def network(store: str, cell: Cell | None = None) -> tuple[Model, str]:
     """Return the network and where its weights come from.
 
     Parameters
     ----------
-    store : str or None
+    store : str
         Folder of the store to look in.
-    cell : dict, optional
-        Fields of another `Cell`, which is trained here without looking anywhere.
+    cell : Cell, optional
+        Another cell, which is trained here without looking anywhere.
 
     Returns
     -------
     Model, str
     """
     if cell is not None:
-        chosen = Cell(**cell | {"snapshots": tuple(cell.get("snapshots", ()))})
-        return _trained(chosen), f"trained here for {chosen.steps} steps"
-    found = None if store is None else _largest(Store(store))
+        return _trained(cell), f"trained here for {cell.steps} steps"
+    found = _largest(Store(store))
     if found is not None:
         return found, f"a chapter's: {found.cell.n:,} images, {found.record['steps_made']:,} steps"
     short = replace(CELL, steps=SHORT)
-    if store is None:
-        return _trained(short), f"not in a store; trained here for {SHORT} steps"
     law = laws.load(short.dataset, short.size)
     model = fitted(short, law.subset(short.n, half=short.half), law.sha256, Store(store))
     return model, f"no chapter's in the store; trained here for {SHORT} steps"
@@ -115,23 +113,21 @@ def sides(case: dict, device: str) -> dict:
     """The book's and the plain way of a case (see `helpers.bench_measure`)."""
     import diffusers
 
-    model, _ = network(case.get("store"), case.get("cell"))
+    model, _ = network(case["store"], case["cell"])
     cell, solver = model.cell, case["solver"]
-    shape = (model.channels, cell.size, cell.size)
-    epsilon = torch.from_numpy(Bank(case["count"]).noise(shape)).to(device)
+    epsilon = _epsilon(model, case["count"], device)
 
     def book():
         denoiser = model.denoiser(device=device)
-
-        def call():
-            drawn = sample_in_batches(denoiser, epsilon, case["count"], solver=solver,
-                                      steps=case["steps"], graph=case.get("graph", False))
-            return to_uint8(drawn.numpy())
-
-        return call
+        return lambda: to_uint8(sample_in_batches(
+            denoiser, epsilon, case["count"], solver=solver, steps=case["steps"],
+            graph=case["graph"]).numpy())
 
     def plain():
-        net = _network(model, device)
+        net = networks.build(cell.network, model.channels, cell.size, cell.seed)
+        last = model.weights[max(model.weights)]
+        net.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in last.items()})
+        net.to(device)
         kind = getattr(diffusers, SCHEDULERS[solver])
         scheduler = kind(sigma_min=0.002, sigma_max=80.0, sigma_data=objectives.SIGMA_DATA, rho=7.0)
         return lambda: pipeline(net, scheduler, epsilon, case["steps"])
@@ -139,20 +135,15 @@ def sides(case: dict, device: str) -> dict:
     return {"book": book, "plain": plain}
 
 
-def _network(model: Model, device: str):
-    """Return the bare network of a model."""
-    from helpers import networks
-
-    net = networks.build(model.cell.network, model.channels, model.cell.size, model.cell.seed)
-    last = model.weights[max(model.weights)]
-    net.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in last.items()})
-    return net.to(device)
+def _epsilon(model: Model, count: int, device: str) -> torch.Tensor:
+    shape = (model.channels, model.cell.size, model.cell.size)
+    return torch.from_numpy(Bank(count).noise(shape)).to(device)
 
 
-def measure(device: str, rounds: int, store: str | None, cell: dict | None = None,
-            count: int = COUNT, steps: int = STEPS) -> tuple[list[dict], str]:
+def measure(device: str, rounds: int, store: str, quick: bool = False) -> dict:
     """Time, agreement and memory against the pipeline's loop; also where the weights come from."""
-    origin, rows = network(store, cell)[1], []
+    cell, count, steps = (TOY, 4, 3) if quick else (None, COUNT, STEPS)
+    rows = []
     ways = [("", False)] + ([(", one graph", True)] if device == "cuda" else [])
     for solver, kind in SCHEDULERS.items():
         for text, graph in ways:
@@ -165,14 +156,11 @@ def measure(device: str, rounds: int, store: str | None, cell: dict | None = Non
                 **compare(HERE, case, device, rounds), "goal": None,
                 "error": float(apart.max()), "error_goal": 1.0,
                 "agreement": float((apart < 15).mean()),
-                "memory": {s: memory(HERE, case, s, device) for s in ("book", "plain")},
             })
-    return rounded(rows), origin
+    return {"rows": rows, "weights": network(store, cell)[1]}
 
 
-def measure_solvers(device: str, store: str | None, cell: dict | None = None,
-                    noises: int = NOISES, grids: dict | None = None,
-                    reference: tuple[str, int] = REFERENCE) -> dict:
+def measure_solvers(device: str, rounds: int, store: str, quick: bool = False) -> dict:
     """Agreement of every solver with the converged one, and the cost at which it suffices.
 
     Returns
@@ -182,10 +170,10 @@ def measure_solvers(device: str, store: str | None, cell: dict | None = None,
         15/255 on average; value and Wilson interval), seconds; ``reached``: for each solver the
         fewest NFE from which every tried one reaches `WANTED`, or None; ``cheapest``: its solver.
     """
-    model, origin = network(store, cell)
-    denoiser = model.denoiser(device=device)
-    shape = (model.channels, model.cell.size, model.cell.size)
-    epsilon = torch.from_numpy(Bank(noises).noise(shape)).to(device)
+    grids, reference, noises = (TOY_GRIDS, TOY_REFERENCE, TOY_NOISES) if quick else (
+        GRIDS, REFERENCE, NOISES)
+    model, origin = network(store, TOY if quick else None)
+    denoiser, epsilon = model.denoiser(device=device), _epsilon(model, noises, device)
 
     def draw(solver, steps):
         kept = []
@@ -196,19 +184,19 @@ def measure_solvers(device: str, store: str | None, cell: dict | None = None,
     draw("euler", 2)  # warm-up
     truth, _ = draw(*reference)
     rows, reached = [], {}
-    for solver, grid in (grids or GRIDS).items():
+    for solver, grid in grids.items():
         enough = None
         for steps in sorted(grid):
             drawn, seconds = draw(solver, steps)
-            close = mae(drawn, truth) < 15
-            share = wilson(int(close.sum()), noises)
+            apart = mae(drawn, truth)
+            share = wilson(int((apart < 15).sum()), noises)
             cost = nfe(solver, steps)
             rows.append({"solver": solver, "steps": steps, "nfe": cost, "seconds": seconds,
                          "agreement": [share.value, share.low, share.high],
-                         "median_distance": float(np.median(mae(drawn, truth)))})
+                         "median_distance": float(np.median(apart))})
             enough = (enough or cost) if share.value >= WANTED else None
         reached[solver] = enough
     known = {s: v for s, v in reached.items() if v is not None}
-    return rounded({"rows": rows, "reached": reached, "wanted": WANTED, "noises": noises,
-                    "cheapest": min(known, key=known.get) if known else None, "weights": origin,
-                    "reference": f"{reference[0]}, {reference[1]} steps"})
+    return {"rows": rows, "reached": reached, "wanted": WANTED, "noises": noises,
+            "cheapest": min(known, key=known.get) if known else None, "weights": origin,
+            "reference": f"{reference[0]}, {reference[1]} steps"}

@@ -8,24 +8,18 @@ network from noise prediction at the same batch size, and both include their set
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import torch
 from torch import nn
 
 from helpers import laws, networks
-from helpers.bench_measure import compare, memory, rounded
+from helpers.bench_measure import compare
 from helpers.diffusion import Cell, train
 from helpers.noise import torch_generator
 
-__all__ = ["measure", "plain_training", "sides"]
-
 HERE = "helpers.bench_training"
-CASES = (
-    {"size": 8, "network": "unet-80k", "batch": 64, "steps": 40},
-    {"size": 16, "network": "unet-80k", "batch": 64, "steps": 25},
-)
-IMAGES = 16_384
+CELLS = tuple(Cell(size=size, network="unet-80k", objective="vp", n=16_384, batch=64, steps=steps)
+              for size, steps in ((8, 40), (16, 25)))
+TOY = (Cell(dataset="digits8", size=8, network="unet-20k", objective="vp", n=64, batch=8, steps=2),)
 
 
 class _Images(torch.utils.data.Dataset):
@@ -96,9 +90,7 @@ def plain_training(images: torch.Tensor, cell: Cell, device: str = "cpu") -> nn.
 
 def sides(case: dict, device: str) -> dict:
     """The book's and the plain way of a case (see `helpers.bench_measure`)."""
-    fields = {k: case[k] for k in ("size", "network", "batch", "steps")}
-    cell = Cell(dataset=case.get("dataset", "fashion16"), objective="vp",
-                n=case.get("images", IMAGES), **fields)
+    cell = case["cell"]
     law = laws.load(cell.dataset, cell.size)
 
     def book():
@@ -113,25 +105,17 @@ def sides(case: dict, device: str) -> dict:
     return {"book": book, "plain": plain}
 
 
-def measure(device: str, rounds: int, cases=CASES) -> list[dict]:
+def measure(device: str, rounds: int, store: str, quick: bool = False) -> dict:
     """Time a step and the peak memory of the whole process; one row a case."""
     rows = []
-    for case in cases:
-        found = compare(HERE, case, device, rounds)
+    for cell in TOY if quick else CELLS:
+        found = compare(HERE, {"cell": cell}, device, rounds)
         for kind in ("seconds", "processor"):
-            found[kind] = {side: [v / case["steps"] for v in values]
+            found[kind] = {side: [v / cell.steps for v in values]
                            for side, values in found[kind].items()}
         rows.append({
-            "case": f"{case['network']}, {case['size']}x{case['size']}, batch {case['batch']}, a "
-                    f"step of {case['steps']}",
+            "case": f"{cell.network}, {cell.size}x{cell.size}, batch {cell.batch}, a step of "
+                    f"{cell.steps}",
             **found, "goal": 1.0, "error": None, "error_goal": None,
-            "memory": {s: memory(HERE, case, s, device) for s in ("book", "plain")},
         })
-    return rounded(rows)
-
-
-def example(**changes) -> dict:
-    """Fields of a tiny cell as JSON values, for a quick look."""
-    fields = {"dataset": "digits8", "size": 8, "n": 64, "network": "unet-20k", "batch": 8,
-              "steps": 4, "warmup": 2}
-    return asdict(Cell(**(fields | changes)))
+    return {"rows": rows}

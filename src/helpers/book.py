@@ -51,7 +51,7 @@ def build(source: Path, out: Path, builder: tuple[str, ...] = ()) -> Path:
     return target / "html" / "index.html"
 
 
-def copy_sources(root: Path, target: Path, own: Iterable[Path], figures: Path | None) -> None:
+def copy_sources(root: Path, target: Path, own: Iterable[Path], figures: str | None) -> None:
     """Copy the book's sources to `target`, with a reader's own notebooks in place of ours.
 
     Chapters that the reader did not run keep their published notebook; the scoreboard is made
@@ -63,7 +63,7 @@ def copy_sources(root: Path, target: Path, own: Iterable[Path], figures: Path | 
         Folder of the book and of the copy (emptied first).
     own : iterable of Path
         The reader's executed notebooks.
-    figures : Path or None
+    figures : str or None
         Folder of the figures that the reader's run saved for other pages.
     """
     from helpers import claims
@@ -81,6 +81,6 @@ def copy_sources(root: Path, target: Path, own: Iterable[Path], figures: Path | 
     for name, path in chosen.items():
         shutil.copy2(path, target / "notebooks" / name)
     for folder in (root / "results" / "figures", figures):
-        if folder is not None and folder.is_dir():
+        if folder is not None and Path(folder).is_dir():
             shutil.copytree(folder, target / "results" / "figures", dirs_exist_ok=True)
     claims.write(root, (target / "notebooks").glob("*.ipynb"), target)

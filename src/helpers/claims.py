@@ -23,6 +23,7 @@ BADGES = {"reproduced": "bdg-success", "partly": "bdg-warning", "not reproduced"
           "refuted": "bdg-danger", "not yet": "bdg-light"}
 COLUMNS = ("profile", "chapter", "kind", "name", "text", "value", "low", "high", "unit", "rule",
            "paper", "null", "baseline", "verdict")
+NUMBERS = ("value", "low", "high")
 LEGEND = ("● reproduced: the rule holds with its whole 95 % interval · ◐ partly: the estimate "
           "meets the rule but its interval does not, or only some settings meet it · "
           "○ not reproduced · ✕ refuted: the interval lies on the wrong side · … not yet run")
@@ -44,13 +45,10 @@ def collect(paths: Iterable[Path]) -> dict[str, Any]:
                              f"`python -m helpers run {path.stem[:2]}`")
         chapter: dict[str, Any] = {**book.metadata["run"], "records": [], "verdicts": [],
                                    "keys": []}
-        for cell in book.cells:
-            for output in cell.get("outputs", ()):
-                kept = output.get("metadata", {}).get(verdicts.KEPT, {})
-                if "record" in kept:
-                    chapter["records"].append(kept["record"])
-                chapter["verdicts"] += kept.get("verdicts", [])
-                chapter["keys"] += kept.get("run", {}).get("keys", [])
+        for kept in notebooks.kept(book):
+            chapter["records"] += [kept["record"]] if "record" in kept else []
+            chapter["verdicts"] += kept.get("verdicts", [])
+            chapter["keys"] += kept.get("run", {}).get("keys", [])
         found[path.stem] = json.loads(json.dumps(chapter))
     return found
 
@@ -63,16 +61,6 @@ def load_claims(root: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     return yaml.safe_load(path.read_text("utf-8"))["parts"]
-
-
-def find(claim: dict[str, Any], found: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """Return (chapter, verdict) of a claim: its own chapter's, else the first that judged it."""
-    own = claim["chapter"]
-    for slug in [own, *(other for other in found if other != own)]:
-        for item in found.get(slug, {}).get("verdicts", ()):
-            if item["claim"] == claim["id"]:
-                return slug, item
-    return None
 
 
 def table(parts: list[dict[str, Any]], found: dict[str, Any]) -> str:
@@ -89,13 +77,14 @@ def table(parts: list[dict[str, Any]], found: dict[str, Any]) -> str:
 
 
 def _row(claim: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    hit = find(claim, found)
-    slug = hit[0] if hit else claim["chapter"]
+    own = claim["chapter"]  # its own chapter's verdict counts, else the first that judged it
+    slug, item = next(((slug, item) for slug in sorted(found, key=lambda slug: slug != own)
+                       for item in found[slug]["verdicts"] if item["claim"] == claim["id"]),
+                      (own, None))
     chapter = f"{{doc}}`{slug[:2]} </notebooks/{slug}>`" if slug in found else slug[:2]
-    if hit is None:
+    if item is None:
         ours, null, word, paper = "–", "–", "not yet", claim.get("paper", "–")
     else:
-        item = hit[1]
         unit = f" {item['unit']}" if item["unit"] else ""
         ours = verdicts.text(item["value"], item["fmt"], item["low"], item["high"]) + unit
         null, word = verdicts.text(item["null"], item["fmt"]), item["verdict"]
@@ -119,40 +108,34 @@ def measurements(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _column(name: str, value: Any) -> Any:
     """Fit a value to its column: numbers in value, low and high, text everywhere else."""
-    if name in ("value", "low", "high"):
+    if name in NUMBERS:
         return float(value) if isinstance(value, (int, float)) else None
     return None if value is None else str(value)
 
 
-def as_json(found: dict[str, Any]) -> str:
-    """Return the text of ``claims.json``; equal findings give equal bytes."""
-    return json.dumps({"chapters": found}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+def _texts(root: Path, found: dict[str, Any]) -> dict[Path, str]:
+    """The two text files; equal findings give equal bytes."""
+    whole = json.dumps({"chapters": found}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    return {JSON: whole, TABLE: table(load_claims(root), found)}
 
 
-def write(root: Path, paths: Iterable[Path], target: Path | None = None) -> dict[str, Any]:
+def write(root: Path, paths: Iterable[Path], target: Path | None = None) -> None:
     """Collect the notebooks `paths` and write the three files under `target` (default `root`)."""
-    found, target = collect(paths), target or root
-    for name, text in ((JSON, as_json(found)), (TABLE, table(load_claims(root), found))):
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        (target / name).write_text(text, encoding="utf-8")
-    _write_parquet(measurements(found), target / PARQUET)
-    return found
-
-
-def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    kinds = {"value": pyarrow.float64(), "low": pyarrow.float64(), "high": pyarrow.float64()}
-    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in COLUMNS])
-    data = pyarrow.Table.from_pylist(rows, schema=schema)
-    pyarrow.parquet.write_table(data, path, compression="zstd")
+    found, target = collect(paths), target or root
+    for name, text in _texts(root, found).items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_text(text, encoding="utf-8")
+    schema = pyarrow.schema([(name, pyarrow.float64() if name in NUMBERS else pyarrow.string())
+                             for name in COLUMNS])
+    data = pyarrow.Table.from_pylist(measurements(found), schema=schema)
+    pyarrow.parquet.write_table(data, target / PARQUET, compression="zstd")
 
 
 def stale(root: Path, paths: Iterable[Path]) -> list[str]:
     """Name the generated files that do not match the notebooks; empty when all do."""
-    found = collect(paths)
-    wanted = {JSON: as_json(found), TABLE: table(load_claims(root), found)}
     return [f"{name.as_posix()} does not match the notebooks: `python -m helpers run` writes it"
-            for name, text in wanted.items()
+            for name, text in _texts(root, collect(paths)).items()
             if not (root / name).is_file() or (root / name).read_text("utf-8") != text]

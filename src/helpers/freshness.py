@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,8 +64,7 @@ def record_problems(root: Path,
     if current is code_fingerprint and records and find_spec("numpy") is None:
         print("note: the code behind published measurements is not checked without numpy")
         return []
-    changed: dict[tuple[str, int], int] = {}
-    found = []
+    changed, found = Counter(), []
     for key, record, _ in records:
         stage = (str(record.get("stage", "?")), int(record.get("version", 0)))
         if "modules" not in record or "fingerprint" not in record:
@@ -73,7 +73,7 @@ def record_problems(root: Path,
         now = current(list(record["modules"]))
         if now != record["fingerprint"] and {"stage": stage[0], "version": stage[1],
                                              "fingerprint": now} not in audits:
-            changed[stage] = changed.get(stage, 0) + 1
+            changed[stage] += 1
     return found + [
         f"{count} published measurements of stage {name} (version {version}) were made by other "
         "code: raise the stage's version and run again, or run `python -m helpers audit "

@@ -11,13 +11,12 @@ import ast
 import copy
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from helpers.project import Parameter, UsageError, parse_parameters
+from helpers.project import Parameter, UsageError, parse_parameters, replacing
 from helpers.syntax import syntax
+from helpers.verdicts import KEPT
 
 PACKAGE = Path(__file__).resolve().parent
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -25,10 +24,8 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 def read_script(path: Path):
     """Read a percent script as a notebook without outputs (`nbformat.NotebookNode`)."""
-    try:
-        import jupytext
-    except ImportError as error:
-        raise UsageError("reading chapters needs jupytext: pip install jupytext") from error
+    import jupytext
+
     return jupytext.read(path, fmt="py:percent")
 
 
@@ -63,7 +60,7 @@ def _imports(source: str) -> set[str]:
 
 def modules_used(sources: list[str]) -> list[str]:
     """Return the modules of this package that source texts import, directly or through others."""
-    waiting, done = [source for source in sources if source], set()
+    waiting, done = list(sources), set()
     while waiting:
         for name in _imports(waiting.pop()) - done:
             done.add(name)
@@ -77,24 +74,15 @@ def source_hash(root: Path, notebook, parameters: dict[str, Any]) -> str:
     That is its code cells, the syntax trees of the modules it uses, the parameters and the lock
     file; prose, comments in modules and docstrings are left out.
     """
+    import jupytext
+
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     lock = root / "requirements.lock"
     pins = [line for line in (lock.read_text("utf-8").splitlines() if lock.is_file() else [])
             if line.strip() and not line.lstrip().startswith("#")]
     used = {name: syntax((PACKAGE / f"{name}.py").read_text("utf-8"))
-            for name in modules_used([_python(cell) for cell in code])}
+            for name in modules_used([jupytext.writes(notebook, "py:percent")])}
     return _sha({"code": code, "helpers": used, "parameters": parameters, "lock": pins})
-
-
-def _python(source: str) -> str:
-    """Drop lines that only a notebook understands, so that the rest parses."""
-    lines = source.splitlines()
-    kept = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines)
-    try:
-        ast.parse(kept)
-    except SyntaxError:
-        return ""
-    return kept
 
 
 def _sha(data: Any) -> str:
@@ -132,10 +120,7 @@ def clean(notebook, run: dict[str, Any]):
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for index, cell in enumerate(notebook.cells):
         cell.id = f"{index:03d}-{hashlib.sha1(cell.source.encode()).hexdigest()[:8]}"
-        for name in ("papermill", "execution", "collapsed", "lines_to_next_cell"):
-            cell.metadata.pop(name, None)
-        if not cell.metadata.get("tags", True):
-            del cell.metadata["tags"]
+        cell.metadata.pop("lines_to_next_cell", None)
         if cell.cell_type == "code":
             cell.outputs = _joined(cell.outputs)
     return notebook
@@ -158,19 +143,9 @@ def write(notebook, path: Path) -> None:
     """Write a notebook through a temporary file beside it: it appears whole or not at all."""
     import nbformat
 
-    text = nbformat.writes(notebook) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as part:
+        part.write_text(nbformat.writes(notebook) + "\n", "utf-8")
 
 
 def read(path: Path):
@@ -189,6 +164,12 @@ def read(path: Path):
             nbformat.ValidationError) as error:
         raise UsageError(f"{path.name} is not a readable notebook ({' '.join(str(error).split())}):"
                          " remove it and run the chapter again") from error
+
+
+def kept(notebook) -> list[dict[str, Any]]:
+    """Return what a chapter left in the metadata of its outputs (`helpers.verdicts.KEPT`)."""
+    return [output.get("metadata", {}).get(KEPT, {})
+            for cell in notebook.cells for output in cell.get("outputs", ())]
 
 
 def refreshed(prepared, executed, run: dict[str, Any]):

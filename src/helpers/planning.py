@@ -9,14 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import notebooks
-from helpers.project import (
-    Parameter,
-    UsageError,
-    parse_value,
-    pick,
-    resolve,
-    unknown_parameter,
-)
+from helpers.project import Parameter, UsageError, parse_value, pick, resolve, unknown_parameter
 
 DATA_FILES = (".npz", ".safetensors", ".parquet", ".csv")
 
@@ -48,14 +41,6 @@ class Job:
     state: str
 
 
-def data_file(name: str, value: Any) -> Path | None:
-    """Return the file that a parameter names, if it names one."""
-    named = isinstance(value, str) and (name == "dataset" or name.endswith("_file"))
-    if named and (Path(value).suffix.lower() in DATA_FILES or os.sep in value or "/" in value):
-        return Path(value).expanduser().absolute()
-    return None
-
-
 def overrides_for(known: dict[str, dict[str, Parameter]],
                   given: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Check the names, types and files of the command line's parameters, before anything runs.
@@ -70,12 +55,12 @@ def overrides_for(known: dict[str, dict[str, Parameter]],
     for name, text in given:
         having = [parameters for parameters in known.values() if name in parameters]
         if not having:
-            merged = {key: item for part in known.values() for key, item in part.items()}
-            raise unknown_parameter(name, merged, " and ".join(known) if len(known) < 3 else
-                                    "the chosen chapters")
+            raise unknown_parameter(name, set().union(*known.values()), " and ".join(known) if
+                                    len(known) < 3 else "the chosen chapters")
         value = parse_value(having[0][name], text)
-        path = data_file(name, value)
-        if path is not None:
+        if (name == "dataset" or name.endswith("_file")) and isinstance(value, str) and (
+                "/" in value or os.sep in value or value.lower().endswith(DATA_FILES)):
+            path = Path(value).expanduser().absolute()
             if not path.is_file():
                 raise UsageError(f"-p {name}: there is no file {value}")
             _check_data(path)
@@ -85,11 +70,8 @@ def overrides_for(known: dict[str, dict[str, Parameter]],
 
 
 def _check_data(path: Path) -> None:
-    try:
-        from helpers.datasets import load
-    except ImportError as error:
-        raise UsageError(f"running chapters needs the numerical packages ({error.name} is "
-                         "missing): pip install -r requirements.lock") from error
+    from helpers.datasets import load
+
     try:
         load(path)
     except (ValueError, OSError) as error:
@@ -105,19 +87,17 @@ def out_folder(root: Path, options: Options) -> Path:
     published = {root / "notebooks": "laptop", root / "tests" / "notebooks": "quick"}
     plain = not options.overrides and options.device in ("auto", "cpu")
     if options.out is None:
-        if plain and not options.fresh and options.profile == "laptop":
-            return root / "notebooks"
-        return root / "_scratch" / "run"
-    out = Path(options.out).expanduser().resolve()
-    if out in published:
-        if not plain or options.profile != published[out]:
-            raise UsageError(f"{out.relative_to(root)} holds the published chapters and takes only "
-                             f"an unmodified run at profile {published[out]}: choose another --out")
-        if options.fresh and out == root / "notebooks":
-            raise UsageError("--fresh ignores the published measurements, so it cannot write to "
-                             "notebooks: choose another --out")
+        publish = plain and not options.fresh and options.profile == "laptop"
+        return root / "notebooks" if publish else root / "_scratch" / "run"
+    out = options.out.expanduser().resolve()
+    if out in published and not (plain and options.profile == published[out]):
+        raise UsageError(f"{out.relative_to(root)} holds the published chapters and takes only an "
+                         f"unmodified run at profile {published[out]}: choose another --out")
+    if options.fresh and out == root / "notebooks":
+        raise UsageError("--fresh ignores the published measurements, so it cannot write to "
+                         "notebooks: choose another --out")
     kept = [root / name for name in ("results", "src", "book", "data", ".git")]
-    if out == root or out == root / "tests" or any(out == k or k in out.parents for k in kept):
+    if out in (root, root / "tests") or any(out.is_relative_to(folder) for folder in kept):
         raise UsageError(f"--out {options.out} is part of the book itself: choose another folder")
     return out
 

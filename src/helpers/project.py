@@ -9,6 +9,8 @@ import ast
 import difflib
 import os
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,19 @@ def default_store(root: Path | None) -> Path:
         return root / "_store"
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "same-noise" / "store"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that takes the place of `path`, whole, if the block ends well."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def chapters(root: Path) -> list[Path]:
@@ -94,12 +109,11 @@ def read_profiles(root: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One line of a parameters cell: its name, annotation (or None), default and comment."""
+    """One line of a parameters cell: its name, annotation and default."""
 
     name: str
-    annotation: str | None
+    annotation: str
     default: Any
-    help: str = ""
 
 
 def parse_parameters(source: str) -> dict[str, Parameter]:
@@ -108,66 +122,46 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
     Raises
     ------
     UsageError
-        If a default is no literal or a statement is no assignment.
+        If a default is no literal or a statement is no annotated assignment.
     """
     found, lines = {}, source.splitlines()
     for node in ast.parse(source).body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
-        target = getattr(node, "target", None) or getattr(node, "targets", [None])[0]
-        if not isinstance(target, ast.Name) or getattr(node, "value", None) is None:
+        if not isinstance(node, ast.AnnAssign) or node.value is None:
             raise UsageError(f"parameters cell, line {node.lineno}: only `name: type = value` "
                              f"belongs there, not {lines[node.lineno - 1].strip()!r}")
+        name = ast.unparse(node.target)
         try:
             default = ast.literal_eval(node.value)
         except ValueError as error:
-            raise UsageError(f"parameters cell: the default of {target.id!r} must be a plain "
+            raise UsageError(f"parameters cell: the default of {name!r} must be a plain "
                              "literal") from error
-        annotation = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else None
-        comment = lines[node.end_lineno - 1][node.end_col_offset:].strip()
-        found[target.id] = Parameter(target.id, annotation, default, comment.lstrip("# "))
+        found[name] = Parameter(name, ast.unparse(node.annotation), default)
     return found
 
 
-def describe(value: Any) -> str:
+def _kind(value: Any) -> str:
     """Name a value's type the way an annotation would: int, float, list[int], ..."""
     if isinstance(value, (list, tuple)) and value:
-        kinds = sorted({describe(item) for item in value})
-        return f"{type(value).__name__}[{' | '.join(kinds)}]"
+        return f"{type(value).__name__}[{' | '.join(sorted({_kind(item) for item in value}))}]"
     return "None" if value is None else type(value).__name__
-
-
-def _tree(annotation: str) -> ast.expr:
-    """Return an annotation's syntax tree."""
-    return ast.parse(annotation, mode="eval").body
 
 
 def _fits(value: Any, node: ast.expr) -> bool:
     """Whether a value matches an annotation's syntax tree (an int may stand for a float)."""
     if isinstance(node, ast.BinOp):
         return _fits(value, node.left) or _fits(value, node.right)
-    if isinstance(node, ast.Constant):
-        return value is None if node.value is None else _fits(value, _tree(node.value))
-    if isinstance(node, ast.Name):
-        if node.id == "float":
-            return isinstance(value, (int, float)) and not isinstance(value, bool)
-        kinds = {"int": int, "str": str, "bool": bool, "list": list, "tuple": (list, tuple),
-                 "dict": dict}
-        kind = kinds.get(node.id, object)
-        return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-    if not isinstance(node, ast.Subscript):
-        return True
-    inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-    if ast.unparse(node.value) == "Literal":
-        return value in [ast.literal_eval(choice) for choice in inner]
-    if not _fits(value, node.value):
-        return False
-    if isinstance(value, dict):
-        return all(_fits(k, inner[0]) and _fits(v, inner[-1]) for k, v in value.items())
-    repeated = len(inner) == 1 or ast.unparse(inner[-1]) in ("...", "Ellipsis")
-    if not repeated and len(inner) != len(value):
-        return False
-    return all(_fits(item, inner[0] if repeated else inner[i]) for i, item in enumerate(value))
+    if isinstance(node, ast.Subscript):
+        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        inside = value.values() if isinstance(value, dict) else value
+        return _fits(value, node.value) and all(
+            _fits(item, inner[isinstance(value, dict)]) for item in inside)
+    kinds = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list,
+             "tuple": (list, tuple), "dict": dict, "None": type(None)}
+    name = ast.unparse(node)
+    return isinstance(value, kinds.get(name, object)) and not (
+        isinstance(value, bool) and name in ("int", "float"))
 
 
 def check_value(parameter: Parameter, value: Any, origin: str = "") -> Any:
@@ -178,20 +172,18 @@ def check_value(parameter: Parameter, value: Any, origin: str = "") -> Any:
     UsageError
         Naming the parameter, the type it wants and the value it got.
     """
-    wanted = parameter.annotation or describe(parameter.default)
-    if parameter.annotation is None and parameter.default in (None, [], (), {}):
-        wanted = "object" if parameter.default is None else type(parameter.default).__name__
-    if not _fits(value, _tree(wanted)):
+    wanted = parameter.annotation
+    if not _fits(value, ast.parse(wanted, mode="eval").body):
         raise UsageError(f"{origin}parameter {parameter.name!r} wants {wanted} "
-                         f"(default {parameter.default!r}), got {describe(value)}: {value!r}")
-    if wanted == "float" and isinstance(value, int):
+                         f"(default {parameter.default!r}), got {_kind(value)}: {value!r}")
+    if wanted == "float":
         return float(value)
-    return tuple(value) if wanted.startswith("tuple") and isinstance(value, list) else value
+    return tuple(value) if wanted.startswith("tuple") else value
 
 
 def parse_value(parameter: Parameter, text: str) -> Any:
     """Read a value typed at the command line as the parameter's type; texts are taken as is."""
-    wanted = parameter.annotation or describe(parameter.default)
+    wanted = parameter.annotation
     if wanted == "str" or (wanted.startswith("str |") and text != "None"):
         return text
     if "bool" in wanted and text.lower() in ("true", "false", "yes", "no"):
@@ -203,7 +195,7 @@ def parse_value(parameter: Parameter, text: str) -> Any:
     return check_value(parameter, value, "-p: ")
 
 
-def unknown_parameter(name: str, known: dict[str, Parameter], where: str) -> UsageError:
+def unknown_parameter(name: str, known: Iterable[str], where: str) -> UsageError:
     """Build the error for a misspelt parameter, with the nearest names."""
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(known))}"

