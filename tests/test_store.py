@@ -421,8 +421,11 @@ def test_results_are_read_first(tmp_path):
     store = Store(root, results)
     assert store.get(KEY).record == {"from": "results"} and store.keys() == [KEY]
     (folder(results) / "record.json").write_bytes(b"{}")
-    with pytest.warns(StoreWarning):
+    with pytest.warns(StoreWarning, match="left in place"):
         assert store.get(KEY).record == {"from": "root"}
+    assert sorted(p.name for p in results.iterdir()) == [KEY[:2], "locks"]
+    with pytest.warns(StoreWarning, match="moved to"):
+        assert Store(root, results, publish=True).get(KEY).record == {"from": "root"}
     assert not folder(results).exists() and len(list((results / "quarantine").iterdir())) == 1
 
 

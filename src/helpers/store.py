@@ -234,6 +234,8 @@ class Store:
     def get(self, key: str) -> Entry | None:
         """Return a verified entry, or None; a damaged one is moved aside with a `StoreWarning`.
 
+        Published results stay where they are unless this store publishes.
+
         Raises
         ------
         StoreError
@@ -330,7 +332,10 @@ class Store:
                 try:
                     return _load(base, key)  # another process may have replaced it meanwhile
                 except _Damaged:
-                    done = f"moved to {_aside(base, key)}"
+                    if base == self.results and not self.publish:
+                        done = "left in place: only a publishing run changes published results"
+                    else:
+                        done = f"moved to {_aside(base, key)}"
         except (OSError, StoreError) as error:
             done = f"left in place, as it could not be moved: {error}"
         warnings.warn(
