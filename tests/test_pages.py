@@ -92,10 +92,10 @@ def test_no_pages_is_an_error(tmp_path):
 
 def test_without_a_browser_the_reason_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(browser, "find_browser", lambda: None)
-    assert pages.check_browser(site(tmp_path)) == []
+    assert browser.check_browser(site(tmp_path)) == []
     assert "browser checks skipped: no Chromium" in capsys.readouterr().out
     with pytest.raises(RuntimeError, match="no PDF: no Chromium"):
-        pages.print_pdf(tmp_path, tmp_path / "x.pdf")
+        browser.print_pdf(tmp_path, tmp_path / "x.pdf")
     assert not (tmp_path / "x.pdf").exists()
 
 
@@ -105,7 +105,7 @@ needs_browser = pytest.mark.skipif(browser.missing_browser() is not None,
 
 @needs_browser
 def test_good_pages_pass_in_chromium(tmp_path):
-    assert pages.check_browser(site(tmp_path)) == []
+    assert browser.check_browser(site(tmp_path)) == []
 
 
 @needs_browser
@@ -115,8 +115,8 @@ def test_chromium_finds_each_fault(tmp_path):
             '<p style="color:#999;background:#aaa">pale</p>'
             '<div style="width:2000px">wide</div><span class="math">x^2</span>'
             '<img src="s.css" alt="Not a picture">')
-    found = pages.check_browser(site(tmp_path, more), pages=["a.html"],
-                                views=(browser.View("light", 390, 800, "light", True),))
+    found = browser.check_browser(site(tmp_path, more),
+                                  (browser.View("light", 390, 800, "light", True),))
     text = "\n".join(found)
     for words in ("console: oh", "undefinedThing", "request failed", "axe color-contrast",
                   "px wider than the window", "1 of 1 formulas were not set", "did not load"):
@@ -130,7 +130,7 @@ def test_pdf_is_printed(tmp_path):
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "index.html").write_text(
         OTHER.replace("</main>", "<details><summary>s</summary>in</details></main>"), "utf-8")
-    out = pages.print_pdf(tmp_path, tmp_path / "made" / "x.pdf")
+    out = browser.print_pdf(tmp_path, tmp_path / "made" / "x.pdf")
     assert out.read_bytes().startswith(b"%PDF-") and out.stat().st_size > 1000
 
 

@@ -11,14 +11,12 @@ import functools
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from helpers.project import find_root
-
-__all__ = ["check_browser", "find_browser", "missing_browser", "print_pdf"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
@@ -29,8 +27,7 @@ PATIENCE_MS = 120_000  # a busy machine is no fault of the page
 KNOWN_EXEMPTION = "div.citation-list"
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """One way of looking at the pages."""
 
     name: str
@@ -125,9 +122,9 @@ def _chromium() -> Iterator[object]:
             browser.close()
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path) -> list[str]:
     """The pages to open: all but those that only send the reader on to another."""
-    return [path for path in sorted(folder.rglob("*.html"))
+    return [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.html"))
             if not {"_static", "_sources"} & set(path.relative_to(folder).parts)
             and 'http-equiv="refresh"' not in path.read_text("utf-8")[:500].lower()]
 
@@ -164,8 +161,7 @@ def _look(page, view: View, axe: str | None) -> list[str]:
     return found
 
 
-def check_browser(folder: Path, axe: Path | None = None, views: tuple[View, ...] = VIEWS,
-                  pages: list[str] | None = None) -> list[str]:
+def check_browser(folder: Path, views: tuple[View, ...] = VIEWS) -> list[str]:
     """Open built pages in Chromium and report what a reader would stumble over.
 
     In each view: no console error, no failed or outgoing request, every formula set without an
@@ -177,12 +173,8 @@ def check_browser(folder: Path, axe: Path | None = None, views: tuple[View, ...]
     ----------
     folder : Path
         Folder of the built HTML.
-    axe : Path, optional
-        ``axe.min.js``; by default the one in ``tests/_static`` of the book.
     views : tuple of View
         How to look.
-    pages : list of str, optional
-        Pages to open, relative to the folder; default all.
 
     Returns
     -------
@@ -195,13 +187,10 @@ def check_browser(folder: Path, axe: Path | None = None, views: tuple[View, ...]
         print(f"browser checks skipped: {reason}")
         return []
     folder = Path(folder).resolve()
-    if axe is None:
-        root = find_root(folder) or find_root()
-        axe = root / AXE if root else None
-    script = axe.read_text("utf-8") if axe and axe.is_file() else None
+    root = find_root(folder) or find_root()
+    script = (root / AXE).read_text("utf-8") if root and (root / AXE).is_file() else None
     if script is None:
         print("axe-core skipped: tests/_static/axe.min.js was not found")
-    names = pages or [path.relative_to(folder).as_posix() for path in _files(folder)]
     found: list[str] = []
     with _served(folder) as base, _chromium() as browser:
         for view in views:
@@ -211,26 +200,20 @@ def check_browser(folder: Path, axe: Path | None = None, views: tuple[View, ...]
             page, heard = context.new_page(), []
             page.set_default_timeout(PATIENCE_MS)
             _listen(page, base, heard)
-            for name in names:
+            for name in _files(folder):
                 heard.clear()
                 page.goto(base + name, wait_until="load")
                 lines = _look(page, view, script)
                 found += [f"{name} [{view.name}]: {line}"
                           for line in dict.fromkeys([*heard, *lines])]
-            if view is views[0] and pages is None and (folder / "search.html").is_file():
-                found += _search(page, base)
+            if view is views[0] and (folder / "search.html").is_file():
+                page.goto(base + "search.html?q=noise", wait_until="load")
+                try:  # a word that every book on diffusion holds
+                    page.wait_for_selector("#search-results li a", timeout=10_000)
+                except Exception:
+                    found.append("search.html: a search for 'noise' finds nothing")
             context.close()
     return found
-
-
-def _search(page, base: str) -> list[str]:
-    """The search page must find a word that every book on diffusion holds."""
-    page.goto(base + "search.html?q=noise", wait_until="load")
-    try:
-        page.wait_for_selector("#search-results li a", timeout=10_000)
-    except Exception:
-        return ["search.html: a search for 'noise' finds nothing"]
-    return []
 
 
 def print_pdf(folder: Path, out: Path) -> Path:

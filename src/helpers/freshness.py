@@ -94,8 +94,9 @@ def problems(root: Path) -> list[str]:
 
 def page_problems(html: Path, browser: bool = True) -> list[str]:
     """Check the built pages with `helpers.pages`, in Chromium too where there is one."""
-    from helpers import pages
+    from helpers.browser import check_browser
+    from helpers.pages import check_html
 
     if not html.is_dir():
         return [f"no built pages in {html}: run `python -m helpers build` first"]
-    return pages.check_html(html) + (pages.check_browser(html) if browser else [])
+    return check_html(html) + (check_browser(html) if browser else [])
