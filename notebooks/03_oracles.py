@@ -14,20 +14,19 @@
 # (chap:oracles)=
 # # How much of it can be predicted without training anything?
 #
-# {cite:t}`zhang2024emergence` explain the agreement of two networks by what both approximate: with
-# few training images the closed-form best denoiser *of the training set*, with many that of the
-# *distribution*. Read off the figure of their release (to about .01), networks of width 64, 128 and
-# 256 agree with the closed form of $N = 2^6$ images on .48, .51 and .51 of the noises, and with that
-# of $2^{14}$ images on none. {cite:t}`kadkhodaie2024generalization` find two networks that share no
-# training image to be nearly one function at about $10^5$ images; {cite:t}`wang2026consistency`
-# answer that such agreement is largely linear.
+# {cite:t}`zhang2024emergence` explain the agreement of two networks by what both approximate: with few
+# training images the closed-form best denoiser *of the training set*, with many that of the
+# *distribution*. Read off the figure of their release (to about .01), networks of width 64, 128 and 256
+# agree with the closed form of $N = 2^6$ images on .48, .51 and .51 of the noises, and with that of
+# $2^{14}$ on none. {cite:t}`kadkhodaie2024generalization` find two networks without a common training
+# image to be nearly one function at about $10^5$ images; {cite:t}`wang2026consistency` answer that such
+# agreement is largely linear.
 #
-# Here every network meets predictors that nobody trained. At $N$ = {glue:text}`n_first` it agrees
-# with the empirical map of its training images on {glue:text}`empirical_first` of the noises, and
-# with a network that saw other images on {glue:text}`disjoint_first`; at $N$ = {glue:text}`n_last`
-# these shares are {glue:text}`empirical_last` and {glue:text}`disjoint_last`. A formula that joins
-# local patches reaches {glue:text}`patches_last` there, one that knows mean and covariance
-# {glue:text}`gaussian_last`.
+# Here every network meets predictors that nobody trained. At $N$ = {glue:text}`n_first` it agrees with
+# the empirical map of its training images on {glue:text}`empirical_first` of the noises and with a
+# network that saw other images on {glue:text}`disjoint_first`; at $N$ = {glue:text}`n_last` on
+# {glue:text}`empirical_last` and {glue:text}`disjoint_last`. There a formula that joins local patches
+# reaches {glue:text}`patches_last`, one that knows mean and covariance {glue:text}`gaussian_last`.
 
 # %% tags=["parameters"]
 dataset: str = "fashion16"  # built-in set, or a path to your own .npz / .safetensors
@@ -71,27 +70,19 @@ from helpers.diffusion import Cell
 from helpers.intervals import Interval, bootstrap, difference
 from helpers.maps import Closed, Plan, Trial, run
 from helpers.noise import Bank
-from helpers.predictors import Pictures, distances, overtakes, rms
+from helpers.predictors import Pictures, distances, grids, overtakes, rms
 
 c = chapter.begin("03_oracles", globals())
 source = dataset if law_dataset == "same" else law_dataset
-sizes, law_sizes, confirm_sizes = (sorted(set(g)) for g in (n_grid, law_grid, confirm_grid))
-for rule, holds in {
-    f"n_grid={n_grid}, law_grid={law_grid}: two sizes each": min(len(sizes), len(law_sizes)) > 1,
-    f"confirm_grid={confirm_grid}: one size at least": len(confirm_sizes) > 0,
-    f"n_grid={n_grid}, law_grid={law_grid}, confirm_grid={confirm_grid}, patch_images={patch_images}: "
-    "2 images at least": min([*sizes, *law_sizes, *confirm_sizes, patch_images]) > 1,
-    f"law_grid={law_grid}: {laws.DRAWS // 2} at most": max(law_sizes, default=0) <= laws.DRAWS // 2,
-    f"middle={middle!r}: one of widths={widths}": middle in widths,
-    f"noises={noises}, columns={columns}: 3 noises and 1 column at least": noises > 2 and columns > 0,
-}.items():
-    if not holds:
-        raise ValueError(rule)
-images = datasets.load(dataset, size)
-datasets.load(dataset, confirm_size), datasets.load(source, law_size)  # too small a picture: refused
-for n in {*sizes, *confirm_sizes}:
-    images.require(n, half=0)
-    images.require(n, half=1)
+sizes, law_sizes = grids(2, n_grid=n_grid, law_grid=law_grid)
+confirm_sizes, = grids(1, confirm_grid=confirm_grid)
+if middle not in widths or min(noises - 2, columns, patch_images - 1) < 1 or law_sizes[-1] > laws.DRAWS // 2:
+    raise ValueError(f"need middle={middle!r} in widths={widths}, noises={noises} of at least 3, columns="
+                     f"{columns} of at least 1, patch_images={patch_images} of at least 2 and law_grid="
+                     f"{law_grid} of at most {laws.DRAWS // 2}, half of the law's draws")
+images, _, _ = (datasets.load(*of) for of in ((dataset, size), (dataset, confirm_size), (source, law_size)))
+for half in (0, 1):
+    images.require(max(sizes + confirm_sizes), half)
 if len(np.unique(images.subset(sizes[0], half=0), axis=0)) < 2:
     raise datasets.DataError(f"{dataset}: the first {sizes[0]} images are equal; raise n_grid={n_grid}")
 print(f"{images.name}: {len(images.train):,} training images, {images.channels} channels; sweep at "
@@ -101,24 +92,16 @@ print(f"{images.name}: {len(images.train):,} training images, {images.channels} 
 # %% [markdown]
 # ## The predictors
 #
-# A denoiser $D(x, \sigma)$, trained or written down, fixes a map $f_D(\epsilon)$ from noise to
-# picture through the probability-flow equation {eq}`eq:def-ode`. Three maps are written down from the
-# training images: the *empirical* map of their exact denoiser ({eq}`eq:def-empirical`, theorem 1 of
-# {cite:t}`zhang2024emergence`); the *Gaussian* map of their mean and covariance
-# ({eq}`eq:def-gaussian`); and the *local-patch* map {cite:p}`niedoba2025mechanistic,kamb2024analytic`,
-# the empirical denoiser applied to a patch around each pixel $l$,
-#
-# ```{math}
-# :label: eq:oracles-patches
-# D_l(x, \sigma) = \sum_{i=1}^{N} w_{il}\, y_{il}, \qquad
-# w_{il} \propto \exp\!\Bigl(-\frac{\lVert x - y_i \rVert^2_{\mathrm{patch}(l)}}{2\sigma^2}\Bigr),
-# ```
-#
-# so it can join the sleeve of one shirt to the collar of another. Its patch side at each $\sigma$ is
-# the one of least denoising error on 64 held-out images. The fourth map is exact: training sets are
-# drawn from a mixture of ten Gaussians with full covariances, fitted once to the images, so the *true*
-# map is known. With $\lVert\cdot\rVert$ a root mean square over pixels, on [0, 255], the distance of two
-# maps is {cite:p}`zhang2025pfd`
+# A denoiser $D(x, \sigma)$, trained or written down, fixes a map $f_D(\epsilon)$ from noise to picture
+# through the probability-flow equation {eq}`eq:def-ode`. Three maps are written down from the training
+# images: the *empirical* map of their exact denoiser ({eq}`eq:def-empirical`, theorem 1 of
+# {cite:t}`zhang2024emergence`); the *Gaussian* map of their mean and covariance ({eq}`eq:def-gaussian`);
+# and the *local-patch* map {cite:p}`niedoba2025mechanistic,kamb2024analytic`, which applies the empirical
+# denoiser to a patch around each pixel, so it can join the sleeve of one shirt to the collar of another.
+# Its patch side at each $\sigma$ is the one of least denoising error on 64 held-out images. The fourth
+# map is exact: training sets are drawn from a mixture of ten Gaussians with full covariances, fitted
+# once to the images, so the *true* map is known. With $\lVert\cdot\rVert$ a root mean square over pixels,
+# on [0, 255], the distance of two maps is {cite:p}`zhang2025pfd`
 #
 # ```{math}
 # :label: eq:oracles-distance
@@ -134,10 +117,10 @@ print(f"{images.name}: {len(images.train):,} training images, {images.channels} 
 bank, other, law = Bank(count=noises), seed + 1, laws.PREFIX + source
 
 
-def network(n, name=middle, half=0, seed=seed, **more) -> Trial:
+def network(n, name=middle, half=0, seed=seed, raw=False, **more) -> Trial:
     plain = dict(dataset=dataset, size=size, steps=steps, batch=batch, rate=rate, warmup=warmup,
                  objective=objective, snapshots=tuple(s for s in earlier if s < steps))
-    return Trial(Cell(n=n, half=half, network=name, seed=seed, **(plain | more)), bank)
+    return Trial(Cell(n=n, half=half, network=name, seed=seed, **(plain | more)), bank, Plan(raw=raw))
 
 
 def closed(kind, n, solver="heun", **more) -> Trial:
@@ -146,22 +129,21 @@ def closed(kind, n, solver="heun", **more) -> Trial:
 
 
 trials, kinds = {}, ("empirical", "gaussian", "patches")
+arms = {"seed": {"seed": other}, "half": {"seed": other, "half": 1}}
 for n in sizes:
-    trials |= {(w, n): network(n, w) for w in widths} | {(k, n): closed(k, n) for k in kinds}
-    trials |= {("seed", n): network(n, seed=other), ("half", n): network(n, half=1, seed=other),
-               ("euler", n): closed("empirical", n, "euler")}
-    trials |= {(f"{kind} half", n): closed(kind, n, half=1) for kind in kinds[:2]}
+    trials |= {(w, n): network(n, w) for w in widths} | {(k, n): network(n, **arms[k]) for k in arms}
+    trials |= {(k, n): closed(k, n) for k in kinds} | {("euler", n): closed("empirical", n, "euler")}
+    trials |= {(f"{k} half", n): closed(k, n, half=1) for k in kinds[:2]}
 of_law = dict(dataset=law, size=law_size)
 for n in law_sizes:
-    trials |= {(f"law {kind}", n): closed(kind, n, **of_law) for kind in kinds[:2]}
+    trials |= {(f"law {k}", n): closed(k, n, **of_law) for k in kinds[:2]}
     trials |= {("law", n): network(n, steps=law_steps, snapshots=(), **of_law),
                ("truth", n): Trial(Closed("mixture", **of_law), bank)}
+bigger = dict(size=confirm_size, steps=confirm_steps, snapshots=(), raw=True)  # as in chapter 02
 for n in confirm_sizes:
-    trials |= {(f"big {kind}", n): closed(kind, n, size=confirm_size) for kind in kinds}
-    for role, more in ("network", {}), ("seed", {"seed": other}), ("half", {"seed": other, "half": 1}):
-        if role != "half" or n == confirm_sizes[-1]:
-            cell = network(n, size=confirm_size, steps=confirm_steps, snapshots=(), **more).model
-            trials["big " + role, n] = Trial(cell, bank, Plan(raw=True))  # as in chapter 02
+    trials |= {(f"big {k}", n): closed(k, n, size=confirm_size) for k in kinds}
+    trials |= {("big network", n): network(n, **bigger), ("big seed", n): network(n, **arms["seed"], **bigger)}
+trials["big half", n] = network(n, **arms["half"], **bigger)
 maps = dict(zip(trials, run(list(trials.values()), c.store, device=c.device, workers=c.workers),
                 strict=True))
 trained = sum(isinstance(t.model, Cell) for t in trials.values())
@@ -178,7 +160,8 @@ predictors = {"empirical map": "empirical", "Gaussian map": "gaussian", "local-p
 
 
 def finish(figure, ax, grid=sizes, label="training images N"):
-    figures.size_axis(ax, grid, label)
+    if grid:
+        figures.size_axis(ax, grid, label)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
@@ -192,9 +175,9 @@ weak = [short[w] for w in widths if loss[w] > guard * min(loss.values())]
 # %% [markdown]
 # ## Who explains the picture, and when
 #
-# {numref}`fig:oracles-which` holds one network against every predictor while its training set
-# grows. Its agreement with a network trained on *other* images overtakes that with the empirical map
-# at {glue:text}`handover_n` images. {numref}`fig:oracles-plate` shows the pictures.
+# {numref}`fig:oracles-which` holds one network against every predictor while its training set grows.
+# Its agreement with a network trained on *other* images overtakes that with the empirical map at
+# {glue:text}`handover_n` images. {numref}`fig:oracles-plate` shows the pictures.
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:oracles-which", "caption": "Share of noises on which a trained network agrees with each predictor, against the number of its training images; top: the sweep, bottom: the confirmation at larger images (a network on other images at the largest N only). One network a point, {glue:text}`noises_used` noises, bands are 95 % Wilson intervals over noises. Null: permuted noises. Shading: where the empirical map or the network on other images explains more."}, "image": {"alt": "Two panels, the sweep above and the confirmation below: agreement of one network with the empirical map, the Gaussian map, the local-patch map, a network trained on other images and permuted noises, over the number of training images on a logarithmic axis. Shading marks on which side the empirical map or the other network predicts more pictures."}}
 figure, axes = figures.panels(2, 1, height=3.7)
@@ -221,9 +204,8 @@ plate
 # ## Few images: the empirical map
 #
 # {numref}`fig:oracles-empirical` is the paper's "theory" curve (its figure 4, left) with two controls.
-# Whoever copies training images agrees with the empirical map now and then, and the image nearest to
-# the noise is a cheap guess at which one: does the network follow the *equation*? And does it follow
-# that of *its own* training set? A network trained on other images is held against the same map.
+# The image nearest to the noise is a cheap guess at what a copier draws: does the network follow the
+# *equation*? And a network trained on other images meets the same map: is it followed by *its own* only?
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:oracles-empirical", "caption": "Share of noises on which networks of three widths agree with the empirical map of their training images, through the same solver; on which the middle width trained on other images agrees with that same map; and on which the middle width agrees with the training image nearest to the noise; one network a point, 95 % Wilson intervals over noises. Grey: the paper's width 128, read off its released figure (RP score, other data and sizes, mismatched solvers)."}, "image": {"alt": "Curves over the number of training images on a logarithmic axis: agreement of each width with the empirical map of its images, of a network trained on other images with that map, of the middle width with the image nearest to the noise, and permuted noises. The paper's grey curve falls from one half to zero."}}
 paper = dict(zip((2**k for k in range(6, 16)), (.51, .46, .37, .31, .25, .17, .11, .04, 0, 0), strict=True))
@@ -241,28 +223,26 @@ finish(figure, axes[0, 0])
 
 # %% [markdown]
 # At $N$ = {glue:text}`n_first` the widths agree with the empirical map on {glue:text}`narrow_first`,
-# {glue:text}`empirical_first` and {glue:text}`wide_first` of the noises (narrowest, middle, widest),
-# the network trained on other images on {glue:text}`unseen_first`. The image nearest to the noise
-# agrees with the middle width on {glue:text}`nearest_first`, a difference of
-# {glue:text}`beyond_nearest`, and with the empirical map itself on {glue:text}`guess_first`.
+# {glue:text}`empirical_first` and {glue:text}`wide_first` of the noises (narrowest, middle, widest), the
+# network trained on other images on {glue:text}`unseen_first`. The image nearest to the noise agrees with
+# the middle width on {glue:text}`nearest_first`, a difference of {glue:text}`beyond_nearest`.
 #
-# The curve of the middle width is lowest, {glue:text}`empirical_low`, at $N$ =
-# {glue:text}`empirical_low_n` and ends at {glue:text}`empirical_last`, while the share of pictures that
-# copy a training image goes from {glue:text}`copies_first` to {glue:text}`copies_last`. The network that
-# never saw these images ends at {glue:text}`unseen_last`. Where those two ends are alike, agreement with
-# the empirical map is no sign of memorising: many small pictures cover their distribution, and the map
-# of the sample nears that of the law. The paper's curve ends at zero, where no such control is needed.
+# The curve of the middle width is lowest, {glue:text}`empirical_low`, at $N$ = {glue:text}`empirical_low_n`
+# and ends at {glue:text}`empirical_last`, while the share of copies among its pictures goes from
+# {glue:text}`copies_first` to {glue:text}`copies_last`. The network that never saw these images ends at
+# {glue:text}`unseen_last`. Where those two ends are alike, agreement with the empirical map is no sign of
+# memorising: many small pictures cover their distribution, and the map of the sample nears that of the
+# law. The paper's curve ends at zero, where no such control is needed.
 #
-# With Euler's method on the same steps, as in the released code, the empirical map agrees with itself
-# under Heun's on {glue:text}`euler_first` of the noises at the smallest and {glue:text}`euler_last` at
-# the largest $N$; the network's agreement with it at the smallest $N$ becomes {glue:text}`with_euler`.
+# Solved by Euler's method on the same steps, as in the released code, the empirical map agrees with
+# itself under Heun's on {glue:text}`euler_first` of the noises at the smallest and on
+# {glue:text}`euler_last` at the largest $N$, and with the network on {glue:text}`with_euler` at the smallest.
 #
 # ## Many images: the true map
 #
-# For real images nobody knows the true map; for the mixture law it is known.
-# {numref}`fig:oracles-truth` measures the distance {eq}`eq:oracles-distance` of networks trained on
-# $N$ draws to the true map and to the empirical map of those draws. The Gaussian and the empirical
-# map of the same draws compete with the network for the truth.
+# For real images nobody knows the true map; for the mixture law it is known. {numref}`fig:oracles-truth`
+# measures how far {eq}`eq:oracles-distance` networks trained on $N$ draws are from it and from the
+# empirical map of those draws. Two formulas that know the same draws compete for the truth.
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:oracles-truth", "caption": "Distance of networks trained on draws of a known mixture law to the true map of that law and to the empirical map of their draws, and of the Gaussian and the empirical map of the draws to the true map, in grey levels; one network a point, bands are 95 % bootstrap intervals over noises."}, "image": {"alt": "Four curves of distance in grey levels over the number of training draws on a logarithmic axis: network to true map, network to empirical map, Gaussian map to true map, empirical map to true map."}}
 to_truth, to_set = (see.squared("law", key, law_sizes) for key in ("truth", "law empirical"))
@@ -279,19 +259,18 @@ finish(figure, axes[0, 0], law_sizes, "draws of the law N")
 
 # %% [markdown]
 # From $N$ = {glue:text}`law_first` to {glue:text}`law_last` the distance to the true map goes from
-# {glue:text}`truth_first` to {glue:text}`truth_last` grey levels, the distance to the empirical map
-# from {glue:text}`set_first` to {glue:text}`set_last`; they cross at {glue:text}`truth_crossing`
-# draws. At the largest $N$ the network agrees with the true map on {glue:text}`truth_agreement` of
-# the noises; of the formulas that know the same draws, the Gaussian map is {glue:text}`truth_gaussian`
-# grey levels away from it and the empirical map {glue:text}`truth_empirical` (permuted noises
-# {glue:text}`truth_null`).
+# {glue:text}`truth_first` to {glue:text}`truth_last` grey levels, that to the empirical map from
+# {glue:text}`set_first` to {glue:text}`set_last`; they cross at {glue:text}`truth_crossing` draws. At the
+# largest $N$ the network agrees with the true map on {glue:text}`truth_agreement` of the noises; the
+# Gaussian map is {glue:text}`truth_gaussian` grey levels away from it, the empirical map
+# {glue:text}`truth_empirical`.
 #
 # ## No image in common
 #
-# Two networks of different seeds on disjoint sets of $N$ images share the distribution and nothing
-# else. {numref}`fig:oracles-disjoint` counts their agreement and compares the distance of their pictures
-# with that to the nearest image that the first network was trained on. Perfect copiers would follow
-# the empirical maps of the two sets, whoever knows two moments their Gaussian maps.
+# Two networks of different seeds on disjoint sets of $N$ images share the distribution and nothing else.
+# {numref}`fig:oracles-disjoint` counts their agreement, and compares their distance with that to the
+# nearest image that the first was trained on. Perfect copiers would follow the empirical maps of the two
+# sets, whoever knows two moments their Gaussian maps.
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:oracles-disjoint", "caption": "Top: share of noises on which pairs agree, against the number of training images: two networks on disjoint images, two seeds on the same images, and the empirical and Gaussian maps of the two disjoint sets; one pair a point, 95 % Wilson intervals over noises. Bottom: distance between the pictures of the two networks on disjoint images, and distance of the first one's pictures to their nearest training image; 95 % bootstrap intervals over noises."}, "image": {"alt": "Two panels over the number of training images on a logarithmic axis. Top: agreement of networks on disjoint images, of two seeds on the same images, of the empirical and of the Gaussian maps of the two sets, and of permuted noises. Bottom: distance between the two networks, and from the first to its nearest training image."}}
 halves, seeds = agreement["network, other images"], see.agree(middle, "seed")
@@ -314,19 +293,19 @@ finish(figure, axes[0, 0], label="")
 # %% [markdown]
 # Networks on disjoint images agree on {glue:text}`disjoint_first` of the noises at the smallest $N$
 # (null {glue:text}`null_first`) and on {glue:text}`disjoint_last` at the largest (null
-# {glue:text}`null_last`). There two seeds on the *same* images agree on {glue:text}`seeds_last` and the
-# empirical maps of the two sets on {glue:text}`copiers_last`. The pictures of the two networks are then
-# {glue:text}`cross_last` grey levels apart, and {glue:text}`nearest_train_last` from the nearest training
-# image (difference {glue:text}`closer`). These are root mean squares, which a few noises can rule; the
-# median noise shows {glue:text}`cross_median`.
+# {glue:text}`null_last`). There two seeds on the *same* images agree on {glue:text}`seeds_last`, the
+# empirical maps of the two sets on {glue:text}`copiers_last`. The two networks are then
+# {glue:text}`cross_last` grey levels apart and {glue:text}`nearest_train_last` from the nearest training
+# image (difference {glue:text}`closer`); a few noises can rule these root mean squares, the median
+# distance of the networks is {glue:text}`cross_median`.
 #
 # ## Mean, covariance and patches
 #
-# How much of that shared picture is linear? {numref}`tab:oracles-shares` counts agreement with each
-# predictor and the share of the network's variation over noises that the predictor explains,
-# $1 - \sum \lVert f - f_{\mathrm{pred}} \rVert^2 / \sum \lVert f - \bar f\, \rVert^2$, negative when it
-# does worse than the mean picture. What the Gaussian map leaves is the *residual* correlation of two
-# networks on disjoint images, after each pixel has been regressed on that pixel of the Gaussian map.
+# How much of that shared picture is linear? {numref}`tab:oracles-shares` gives, for each predictor, the
+# share of the network's variation over noises that it explains,
+# $1 - \sum \lVert f - f_{\mathrm{pred}} \rVert^2 / \sum \lVert f - \bar f\, \rVert^2$ (negative: worse than
+# the mean picture). What the Gaussian map leaves is the *residual* correlation of two networks on
+# disjoint images, once each pixel has been regressed on that pixel of the Gaussian map.
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
 rows, rest = [], scores.explained_share(see[middle, last], see["half", last], see["gaussian", last], seed=seed)
@@ -344,23 +323,24 @@ c.table(("Side, N", "Predictor", "Agreement", "Explained share", "Distance, grey
         f"at most {patch_images:,} images.")
 
 # %% [markdown]
-# At $N$ = {glue:text}`n_last` the Gaussian map agrees with the network on {glue:text}`gaussian_last`
-# of the noises (null {glue:text}`gaussian_null`) and explains {glue:text}`share_last` of its variation:
-# for that part mean and covariance suffice {cite:p}`wang2026consistency`. The residuals of two networks
-# without a common image correlate by {glue:text}`residual_last` (null {glue:text}`residual_null`): what
-# they share beyond it. At the larger image side disjoint networks agree on
-# {glue:text}`confirm_disjoint` of the noises at $N$ = {glue:text}`confirm_n`.
-#
-# All these shares hang on a threshold of 15 grey levels; {numref}`fig:oracles-thresholds` moves it.
+# At $N$ = {glue:text}`n_last` the Gaussian map agrees with the network on {glue:text}`gaussian_last` of the
+# noises (null {glue:text}`gaussian_null`) and explains {glue:text}`share_last` of its variation: for that
+# part mean and covariance suffice {cite:p}`wang2026consistency`. What two networks without a common image
+# share beyond it is a residual correlation of {glue:text}`residual_last` (null {glue:text}`residual_null`).
+# At the larger image side and $N$ = {glue:text}`confirm_n` such networks agree on
+# {glue:text}`confirm_disjoint` of the noises. All these shares hang on a threshold of 15 grey levels;
+# {numref}`fig:oracles-thresholds` moves it.
 
-# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:oracles-thresholds", "caption": "Share of noises whose two pictures differ by less than a threshold, against the threshold, for one network and its predictors at the largest number of training images, and the empirical map at the smallest; bands are 95 % Wilson intervals over noises. The vertical line is the threshold used."}, "image": {"alt": "Six rising curves of the share of noises over the threshold from 0 to 60 grey levels: the empirical, Gaussian and local-patch map and the network on other images at the largest N, the empirical map at the smallest N, and permuted noises. A vertical line marks 15."}}
-grid = np.linspace(0, 60, 61)
-compared = {f"{name}, N = {n:,}": scores.mae(see[middle, n], see[key, n]) for name, key, n in
-            [(*item, last) for item in predictors.items()] + [("empirical map", "empirical", first)]}
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:oracles-thresholds", "caption": "Share of noises whose two pictures differ by less than a threshold, against the threshold, for one network and its predictors at the largest number of training images, and the empirical map at the smallest; bands are 95 % Wilson intervals over noises. The vertical line is the threshold used."}, "image": {"alt": "Six rising curves of the share of noises over the threshold from 0 to 40 grey levels: the empirical, Gaussian and local-patch map and the network on other images at the largest N, the empirical map at the smallest N, and permuted noises. A vertical line marks 15."}}
+grid = np.linspace(0, 40, 41)
+compared = {name: see.along(scores.mae, middle, key, [last])[0] for name, key in predictors.items()}
+compared[f"empirical map, N = {first:,}"] = scores.mae(see[middle, first], see["empirical", first])
 compared["permuted noises"] = scores.mae(see[middle, last], np.roll(see["half", last], 1, axis=0))
-figures.threshold_curves({name: scores.threshold_curve(values, grid, below=True) for name, values in
-                          compared.items()}, grid, xlabel="threshold on the mean absolute difference",
-                         threshold=15)
+figure = figures.threshold_curves({k: scores.threshold_curve(v, grid, below=True) for k, v in compared.items()},
+                                  grid, xlabel="threshold on the mean absolute difference", threshold=15)
+figure.set_figheight(4.4)
+figure.axes[0].get_legend().remove()
+finish(figure, figure.axes[0], grid=None)
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 for name, values in zip(("empirical", "gaussian", "patches", "disjoint"), agreement.values(), strict=True):
@@ -370,20 +350,19 @@ copied = [scores.copy_share(see[middle, n], images.subset(n, half=0)) for n in (
 euler = see.agree("euler", "empirical", [first, last])
 c.record_all(narrow_first=follows[widths[0]][0], wide_first=follows[widths[-1]][0], unseen_first=unseen[0],
              unseen_last=unseen[-1], nearest_first=trivial[0], beyond_nearest=beyond[middle],
-             guess_first=see.agree("empirical", "nearest", [first])[0], empirical_low=follows[middle][low],
-             copies_first=copied[0], copies_last=copied[1], euler_first=euler[0], euler_last=euler[1],
-             with_euler=see.agree(middle, "euler", [first])[0], seeds_last=seeds[-1],
-             truth_agreement=see.agree("law", "truth", law_last)[0], copiers_last=copiers[-1],
-             share_last=rest.share, residual_last=rest.residual,
+             empirical_low=follows[middle][low], copies_first=copied[0], copies_last=copied[1],
+             euler_first=euler[0], euler_last=euler[1], with_euler=see.agree(middle, "euler", [first])[0],
+             truth_agreement=see.agree("law", "truth", law_last)[0], seeds_last=seeds[-1],
+             copiers_last=copiers[-1], share_last=rest.share, residual_last=rest.residual,
              confirm_disjoint=see.agree("big network", "big half", top)[0])
 c.record_all(".3f", null_first=nulls[0], null_last=nulls[-1], gaussian_null=gauss_null, residual_null=rest.null)
 c.record_all(".1f", "grey levels", truth_first=truth[0], truth_last=truth[-1], set_first=own[0],
-             set_last=own[-1], truth_gaussian=gauss[-1], truth_empirical=sample[-1], truth_null=permuted,
+             set_last=own[-1], truth_gaussian=gauss[-1], truth_empirical=sample[-1],
              cross_last=apart[-1], nearest_train_last=distances(to_train[:, -1:], seed)[0], closer=closer,
              cross_median=bootstrap(np.sqrt(cross[:, -1]), np.median, seed=seed))
 c.record_all(",.0f", "images", handover_n=handover, truth_crossing=overtakes(law_sizes, to_set, to_truth, seed),
              n_first=first, n_last=last, empirical_low_n=sizes[low], law_first=law_sizes[0], law_last=law_last[0],
-             confirm_n=top[0], patches_used=patch_images)
+             confirm_n=top[0])
 c.record_all(",d", noises_used=noises, sweep_steps=steps, law_steps=law_steps, confirm_steps=confirm_steps)
 c.record("undertrained", ", ".join(weak) or "none")
 
@@ -417,19 +396,17 @@ c.verdict_words()
 
 # %% [markdown]
 # **What would change our mind.** An image nearest to the noise that predicts the network as well as the
-# empirical map does would refute C4: copying without the equation. Disjoint networks that stay further
-# apart than their nearest training images would refute C6, and a residual correlation at its null would
-# reduce the whole of it to mean and covariance. C4 looks at the smallest $N$ only; a fall to zero at
-# large $N$, as in the paper, is no part of its rule.
+# empirical map does would refute C4: copying without the equation. Disjoint networks further apart than
+# their nearest training images would refute C6, and a residual correlation at its null would reduce it all
+# to mean and covariance. C4 looks at the smallest $N$; the paper's fall to zero is no part of its rule.
 #
-# **Limits.** Pictures are small, networks smaller, and training stops after a fixed number of steps
-# ({glue:text}`sweep_steps` in the sweep, {glue:text}`confirm_steps` at the larger side), so the left end
-# of every curve mixes few images with many passes over each ({ref}`chap:two-regimes`). The networks of
-# the mixture law had {glue:text}`law_steps` steps, in the published run fewer than the sweep; the law has
-# ten smooth modes and is easier than the images. By the held-out-loss guard (C18) these widths are
-# undertrained at the largest $N$: {glue:text}`undertrained`. Intervals over noises describe these
-# networks, not new ones: behind each point stands one network or one pair. The local-patch map sees at
-# most {glue:text}`patches_used` images. The paper's numbers are RP scores under another descriptor.
+# **Limits.** Pictures are small, networks smaller, and training has a fixed number of steps
+# ({glue:text}`sweep_steps` in the sweep, {glue:text}`confirm_steps` at the larger side), so the left end of
+# every curve mixes few images with many passes over each ({ref}`chap:two-regimes`). The networks of the
+# mixture law had {glue:text}`law_steps`, in the published run fewer than the sweep; the law has ten smooth
+# modes and is easier than the images. By the held-out-loss guard (C18) these widths are undertrained at the
+# largest $N$: {glue:text}`undertrained`. Behind each point stands one network or pair: the intervals do not
+# cover new ones. The paper's numbers are RP scores under another descriptor.
 #
 # :::{admonition} Rerun this chapter
 # :class: tip
@@ -437,7 +414,6 @@ c.verdict_words()
 # python -m helpers run 03 --profile quick                        # toy size, under a minute
 # python -m helpers run 03 --profile quick -p seed 3 --out my_run # with other parameters
 # python -m helpers run 03 --profile quick -p dataset my.npz -p n_grid "[8,64]" -p confirm_grid "[64]" --out my_run
-# python -m helpers run 03 --dry-run                              # time, memory and disk of a full run
 # python -m helpers run 03                                        # reuses the published measurements
 # ```
 # What each profile costs is measured on {doc}`/book/performance`.
