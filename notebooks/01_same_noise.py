@@ -33,13 +33,13 @@ n: int = 16384  # training images, the same for every model
 steps: int = 2000  # Adam steps of a U-Net
 batch: int = 64  # images a step
 noises: int = 1024  # noises of the published bank
-models: list = [  # network, objective, seed; every model sees the same n images
+models: list[str] = [  # network, objective, seed; every model sees the same n images
     "unet-80k edm 0", "unet-80k edm 1", "unet-320k edm 0", "unet-80k vp 0", "unet-80k ve 0",
     "unet-80k flow 0", "dit-400k edm 0", "mlp-900k edm 0"]
-longer: dict = {"dit-400k": 2, "mlp-900k": 4}  # families that get a multiple of the steps
+longer: dict[str, int] = {"dit-400k": 2, "mlp-900k": 4}  # families that get a multiple of the steps
 descriptor: str = "squeezenet"  # for the RP score: squeezenet or pixels
 solver_noises: int = 512  # noises of the solver study
-solver_steps: dict = {"euler": [9, 18, 36, 64], "heun": [5, 9, 18, 32], "dpmpp2m": [9, 18, 36, 64]}
+solver_steps: dict[str, list[int]] = {"euler": [9, 18, 36, 64], "heun": [5, 9, 18, 32], "dpmpp2m": [9, 18, 36, 64]}
 reference_steps: int = 256  # Heun steps of the converged trajectory
 ancestral_steps: int = 64  # steps of the stochastic sampler
 columns: int = 10  # noises on the plate
@@ -64,6 +64,15 @@ c = chapter.begin("01_same_noise", globals())
 images = datasets.load(dataset, size)
 images.require(n, half=0)
 images.require(n, half=1)
+embedder = descriptors.by_name(descriptor, images.test, c.store)
+labels_ok = all(len(m.split()) == 3 and m.split()[2].isdigit() for m in models)
+known = {"euler", "heun", "dpmpp2m"}
+if len(models) < 3 or not labels_ok or min(steps, batch, noises, columns, solver_noises) < 1:
+    raise datasets.DataError(f"models={models}: need three or more of the form 'network objective "
+                             "seed'; steps, batch, noises, columns and solver_noises from 1")
+if not {"heun"} <= set(solver_steps) <= known or min(map(min, solver_steps.values())) < 1:
+    raise datasets.DataError(f"solver_steps={solver_steps}: need step counts from 1 for heun and, if "
+                             f"you like, others of {sorted(known)}")
 print(f"{images.name}: {n:,} training images of {images.size} x {images.size} x {images.channels}")
 
 # %% [markdown]
@@ -167,7 +176,6 @@ plate
 # pairs that share a model are not independent.
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:same-noise-matrix", "caption": "Share of noises on which two models agree (above the diagonal: mean absolute difference under 15/255) and RP score (below), with 95 % Wilson intervals over noises. All models see the same images."}, "image": {"alt": "Heat map of all pairs of models. Pairs of U-Nets have the highest values in both triangles; the rows of the transformer and the perceptron are lower."}}
-embedder = getattr(descriptors, descriptor)(images.test, store=c.store)
 embedded = [embedder.embed_cached(p, c.store) for p in pictures]
 
 

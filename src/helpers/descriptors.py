@@ -20,7 +20,7 @@ from helpers.datasets import SQUEEZENET_SHA256, data_folder
 from helpers.images import DataError, decoded_hash, shrink
 from helpers.noise import generator
 
-__all__ = ["Descriptor", "Whitening", "load_weights", "pixels", "squeezenet", "sscd"]
+__all__ = ["Descriptor", "Whitening", "by_name", "load_weights", "pixels", "squeezenet", "sscd"]
 
 FITTED, THRESHOLD_IMAGES, FEWEST = 5000, 2000, 40
 DIMENSIONS, RIDGE, QUANTILE = 256, 0.1, 0.99
@@ -172,7 +172,8 @@ def _held_out(held_out: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     held_out = np.asarray(held_out)
     if len(held_out) < FEWEST:
         raise DataError(f"{name}: {len(held_out)} held-out images; at least {FEWEST} are needed to "
-                        "fit the whitening and the threshold")
+                        "fit the whitening and the threshold (of a file, one image in seven is "
+                        f"held out: give it at least {7 * FEWEST})")
     words = generator("descriptor held-out", len(held_out)).bit_generator.random_raw(len(held_out))
     order = np.argsort(words, kind="stable")
     fitted = min(FITTED, len(held_out) // 2)
@@ -227,6 +228,23 @@ def pixels(held_out: np.ndarray, store=None) -> Descriptor:
         Keeps the fit.
     """
     return _fit("pixels", lambda images: (_low_pass(images),), held_out, store)
+
+
+def by_name(name: str, held_out: np.ndarray, store=None, *, sscd_path: str = "",
+            sscd_sha256: str = "") -> Descriptor:
+    """Fit a descriptor chosen by name, before any training; fits are kept in `store`.
+
+    Raises
+    ------
+    DataError
+        For an unknown name, too few held-out images, or an SSCD file that is not the one named.
+    """
+    if name == "sscd":
+        return sscd(sscd_path, sscd_sha256)
+    chosen = {"pixels": pixels, "squeezenet": squeezenet}
+    if name not in chosen:
+        raise DataError(f"unknown descriptor {name!r}; known: {', '.join(chosen)}, sscd")
+    return chosen[name](held_out, store=store)
 
 
 def load_weights(path: str | os.PathLike | None = None,

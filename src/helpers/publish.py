@@ -16,7 +16,8 @@ from helpers.execute import ChapterError, Progress, environment, execute, kill_t
 from helpers.planning import Job, Options, plan
 from helpers.project import UsageError, chapters
 
-PLAIN_ERRORS = ("DataError", "StoreError", "OSError", "UsageError")
+# A ValueError names a value that a chapter or the package refuses.
+PLAIN_ERRORS = ("DataError", "StoreError", "OSError", "UsageError", "ValueError")
 
 
 def settings(root: Path, out: Path, options: Options) -> dict[str, str | None]:
