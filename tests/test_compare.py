@@ -1,6 +1,7 @@
 """Comparing a reader's own models: samples, pipelines, and files that do not fit."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def folder(tmp_path, monkeypatch):
 
 def written(path, array, name="images"):
     save_file({name: np.ascontiguousarray(array)}, path)
-    return str(path)
+    return Path(path)
 
 
 def line(capsys):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from helpers import descriptors, scores
 from helpers.datasets import load
 from helpers.images import DataError
 from helpers.intervals import Interval
 from helpers.noise import noise
-from helpers.project import UsageError
+from helpers.project import UsageError, replacing
 from helpers.verdicts import aligned
 
 SHOWN = 12
@@ -40,32 +41,22 @@ def read_samples(path: Path) -> np.ndarray:
     UsageError
         Naming the file, what it holds and what is needed.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    if not Path(path).is_file():
+    if not path.is_file():
         raise UsageError(f"there is no file {path}")
     try:
         arrays = load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:
         raise UsageError(f"{path} is not a readable safetensors file: {error}") from error
     if "images" not in arrays:
         raise UsageError(f"{path} holds no array 'images' (it holds {', '.join(arrays) or 'none'})")
-    return _to_uint8(_channels_last(arrays["images"], path), path)
-
-
-def _channels_last(images: np.ndarray, path: Path) -> np.ndarray:
+    images = arrays["images"]
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] in (1, 3):
         images = np.moveaxis(images, 1, 3)
-    if images.ndim != 4 or images.shape[3] not in (1, 3) or not all(images.shape):
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or not images.size:
         raise UsageError(f"{path}: 'images' has shape {list(images.shape)}; needed are N x H x W, "
                          "N x H x W x C or N x C x H x W with 1 or 3 channels")
-    return images
-
-
-def _to_uint8(images: np.ndarray, path: Path) -> np.ndarray:
     if images.dtype == np.uint8:
         return np.ascontiguousarray(images)
     if not np.issubdtype(images.dtype, np.floating):
@@ -123,49 +114,40 @@ def compare(a: np.ndarray, b: np.ndarray, *, descriptor: str = "pixels",
                          "same number, size and channels (image i of both from noise i)")
     if len(a) < 2:
         raise UsageError(f"{len(a)} image a model: at least 2 are needed for the null")
+    def scored(x, y, score):
+        found, null = score(x, y), scores.null_score(x, y, score, seed)
+        beyond = asdict(scores.kappa(found, null)) if null.value < 1 else None
+        return {"score": asdict(found), "null": asdict(null), "kappa": beyond}
+
     result: dict[str, Any] = {
         "noises": len(a), "shape": list(a.shape[1:]),
         "median_distance": float(np.median(scores.mae(a, b))),
-        "mae_score": _scored(scores.mae_score(a, b), scores.null_score(a, b, scores.mae_score,
-                                                                       seed)),
-        "rp": None,
+        "mae_score": scored(a, b, scores.mae_score), "rp": None,
     }
     if held_out is not None:
-        build = getattr(descriptors, descriptor)
-        found = build(held_out)
-        emb_a, emb_b = found.embed(a), found.embed(b)
-
-        def rp(x, y):
-            return scores.rp(x, y, found.threshold)
-
-        result["rp"] = {**_scored(rp(emb_a, emb_b), scores.null_score(emb_a, emb_b, rp, seed)),
-                        "descriptor": found.name, "threshold": float(found.threshold)}
+        found = getattr(descriptors, descriptor)(held_out)
+        result["rp"] = {
+            **scored(found.embed(a), found.embed(b), partial(scores.rp, threshold=found.threshold)),
+            "descriptor": found.name, "threshold": float(found.threshold)}
     return result
 
 
-def _scored(score: Interval, null: Interval) -> dict[str, Any]:
-    beyond = asdict(scores.kappa(score, null)) if null.value < 1 else None
-    return {"score": asdict(score), "null": asdict(null), "kappa": beyond}
-
-
-def _sides(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+def _sides(args: argparse.Namespace) -> list[np.ndarray]:
     """Read or draw both models' pictures; exactly one source a side."""
-    for side in "ab":
-        given = [getattr(args, side), getattr(args, f"pipeline_{side}")]
-        if sum(item is not None for item in given) != 1:
+    sources = [(getattr(args, side), getattr(args, f"pipeline_{side}")) for side in "ab"]
+    for side, (path, folder) in zip("ab", sources, strict=True):
+        if (path is None) == (folder is None):
             raise UsageError(f"model {side.upper()}: give --{side} FILE or --pipeline-{side} DIR, "
                              "one of the two")
     found = []
-    for side in "ab":
-        path, folder = getattr(args, side), getattr(args, f"pipeline_{side}")
+    for path, folder in sources:
         if path is not None:
             found.append(read_samples(path))
         else:
             from helpers.pipelines import sample
 
-            other = next((len(item) for item in found), args.noise_count)
-            found.append(sample(folder, other, args.steps))
-    return found[0], found[1]
+            found.append(sample(folder, len(found[0]) if found else args.noise_count, args.steps))
+    return found
 
 
 def report(result: dict[str, Any]) -> str:
@@ -184,7 +166,7 @@ def report(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(args: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> None:
     """Compare, print, and write ``comparison.json`` and ``plate.png`` into ``args.out``."""
     try:
         a, b = _sides(args)
@@ -201,7 +183,6 @@ def main(args: argparse.Namespace) -> int:
           title="The same noises through two models").savefig(args.out / "plate.png", dpi=150)
     (args.out / "comparison.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     print(f"written: {args.out / 'comparison.json'}, {args.out / 'plate.png'}")
-    return 0
 
 
 def write_noise(path: Path, count: int, shape: tuple[int, int, int], seed: int = 0) -> str:
@@ -212,19 +193,15 @@ def write_noise(path: Path, count: int, shape: tuple[int, int, int], seed: int =
     UsageError
         If the file cannot be written or would be larger than 4 GiB.
     """
-    from safetensors.numpy import save_file
-
     size = 4 * count * int(np.prod(shape))
     if size > 2**32:
         raise UsageError(f"--count {count} of shape {list(shape)} are {size / 2**30:.1f} GiB; the "
                          "limit is 4 GiB: write fewer noises")
     about = {"bank": "same-noise", "seed": str(seed), "first": "0", "count": str(count),
              "law": "standard normal"}
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        save_file({"noise": noise(range(count), shape, seed)}, temporary, metadata=about)
-        os.replace(temporary, path)
+        with replacing(path) as part:
+            save_file({"noise": noise(range(count), shape, seed)}, part, metadata=about)
     except Exception as error:
-        temporary.unlink(missing_ok=True)
         raise UsageError(f"cannot write {path}: {error}") from error
     return f"{count} noises of shape {list(shape)}, seed {seed}: {path}"

@@ -20,6 +20,7 @@ from helpers.noise import noise
 DDIM_LIKE = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler",
              "DPMSolverSinglestepScheduler", "DEISMultistepScheduler", "UniPCMultistepScheduler",
              "EulerDiscreteScheduler", "HeunDiscreteScheduler")
+BATCH = 64
 OWN = ("EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler")
 
 
@@ -60,28 +61,25 @@ def _scheduler(folder: Path, steps: int):
 
     config = _json(folder / "scheduler" / "scheduler_config.json")
     name = config.get("_class_name")
-    if name in DDIM_LIKE:
-        scheduler = diffusers.DDIMScheduler.from_config(config)
-        scheduler.set_timesteps(steps)
-        return scheduler, 1.0
-    if name not in OWN:
+    if name not in (*DDIM_LIKE, *OWN):
         raise DataError(f"{folder}/scheduler: {name} is not supported; known are "
                         f"{', '.join((*DDIM_LIKE, *OWN))}; give samples with --a and --b instead")
-    scheduler = getattr(diffusers, name).from_config(config)
+    own = name in OWN
+    scheduler = getattr(diffusers, name if own else "DDIMScheduler").from_config(config)
     scheduler.set_timesteps(steps)
-    return scheduler, float(scheduler.sigmas[0])
+    return scheduler, float(scheduler.sigmas[0]) if own else 1.0
 
 
 @torch.no_grad()
-def sample(folder: Path, count: int, steps: int = 18, batch: int = 64) -> np.ndarray:
+def sample(folder: Path, count: int, steps: int) -> np.ndarray:
     """Draw the pictures of noises 0 to `count` - 1.
 
     Parameters
     ----------
     folder : Path
         Pipeline folder.
-    count, steps, batch : int
-        Noises, solver steps, pictures at a time.
+    count, steps : int
+        Noises and solver steps.
 
     Returns
     -------
@@ -92,7 +90,6 @@ def sample(folder: Path, count: int, steps: int = 18, batch: int = 64) -> np.nda
     helpers.images.DataError
         If the folder is not such a pipeline.
     """
-    folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}")
     model = _unet(folder)
@@ -101,9 +98,9 @@ def sample(folder: Path, count: int, steps: int = 18, batch: int = 64) -> np.nda
     if not height:
         raise DataError(f"{folder}/unet: its config states no sample_size")
     shape, drawn = (model.config.in_channels, height, width), []
-    for first in range(0, count, batch):
+    for first in range(0, count, BATCH):
         scheduler, factor = _scheduler(folder, steps)
-        start = noise(range(first, min(first + batch, count)), shape)
+        start = noise(range(first, min(first + BATCH, count)), shape)
         x = torch.from_numpy(start) * factor
         for t in scheduler.timesteps:
             scaled = scheduler.scale_model_input(x, t) if hasattr(
