@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from helpers import archives, datasets, decode, duplicates, run, sources
-from helpers.alterations import ALTERATIONS, alter
 from helpers.datasets import DataError
+from helpers.recall import ALTERATIONS, alter
 
 FOLDER = sources.archive_folder()
 

@@ -1,20 +1,16 @@
 """The built pages in Chromium: as a reader sees them, in light, in dark and on a phone.
 
-Pages are served on the loopback interface and nothing else can be reached, so a page that needs the
-network fails here. Where playwright or a browser is missing, the checks say so and find nothing.
+Pages are read from their folder and nothing else can be reached, so a page that needs the network
+fails here. Where playwright or a browser is missing, the checks say so and find nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import shutil
-import threading
-from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from helpers.project import find_root
 
@@ -22,6 +18,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 AXE = Path("tests") / "_static" / "axe.min.js"
+BASE = "https://book.invalid/"
 PATIENCE_MS = 120_000  # a busy machine is no fault of the page
 # docutils gives the bibliography list roles that its entries contradict: known, upstream.
 KNOWN_EXEMPTION = "div.citation-list"
@@ -93,33 +90,23 @@ def missing_browser() -> str | None:
     return None
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_) -> None:
-        pass
+def _open(browser, folder: Path, **options):
+    """Open a page that reads the files of a folder at `BASE` and reaches nothing else."""
+    def answer(route) -> None:
+        parts = urlsplit(route.request.url)
+        file = folder / unquote(parts.path).lstrip("/")
+        if parts.scheme in ("data", "blob"):
+            route.continue_()
+        elif parts.netloc != urlsplit(BASE).netloc:
+            route.abort()
+        elif file.is_file():
+            route.fulfill(path=file)
+        else:
+            route.fulfill(status=404)
 
-
-@contextlib.contextmanager
-def _served(folder: Path) -> Iterator[str]:
-    """Serve a folder on the loopback interface while the block runs; yields the address."""
-    handler = functools.partial(_Quiet, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-
-
-@contextlib.contextmanager
-def _chromium() -> Iterator[object]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=find_browser(), args=FLAGS)
-        try:
-            yield browser
-        finally:
-            browser.close()
+    page = browser.new_page(**options)
+    page.route("**/*", answer)
+    return page
 
 
 def _files(folder: Path) -> list[str]:
@@ -129,7 +116,7 @@ def _files(folder: Path) -> list[str]:
             and 'http-equiv="refresh"' not in path.read_text("utf-8")[:500].lower()]
 
 
-def _listen(page, base: str, heard: list[str]) -> None:
+def _listen(page, heard: list[str]) -> None:
     """Note console errors, script errors and failed or outgoing requests of a page."""
     page.on("console", lambda m: heard.append(f"console: {m.text}") if m.type == "error" else None)
     page.on("pageerror", lambda error: heard.append(f"script error: {error}"))
@@ -138,8 +125,6 @@ def _listen(page, base: str, heard: list[str]) -> None:
             if "ERR_ABORTED" not in (r.failure or "") else None)
     page.on("response", lambda r: heard.append(f"{r.status} for {r.url}")
             if r.status >= 400 else None)
-    page.route("**/*", lambda route: route.continue_()
-               if route.request.url.startswith((base, "data:", "blob:")) else route.abort())
 
 
 def _look(page, view: View, axe: str | None) -> list[str]:
@@ -191,28 +176,29 @@ def check_browser(folder: Path, views: tuple[View, ...] = VIEWS) -> list[str]:
     script = (root / AXE).read_text("utf-8") if root and (root / AXE).is_file() else None
     if script is None:
         print("axe-core skipped: tests/_static/axe.min.js was not found")
+    from playwright.sync_api import sync_playwright
+
     found: list[str] = []
-    with _served(folder) as base, _chromium() as browser:
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=find_browser(), args=FLAGS)
         for view in views:
-            context = browser.new_context(
-                viewport={"width": view.width, "height": view.height}, color_scheme=view.scheme,
-                reduced_motion="reduce")
-            page, heard = context.new_page(), []
+            page, heard = _open(browser, folder, color_scheme=view.scheme, reduced_motion="reduce",
+                                viewport={"width": view.width, "height": view.height}), []
             page.set_default_timeout(PATIENCE_MS)
-            _listen(page, base, heard)
+            _listen(page, heard)
             for name in _files(folder):
                 heard.clear()
-                page.goto(base + name, wait_until="load")
+                page.goto(BASE + name, wait_until="load")
                 lines = _look(page, view, script)
                 found += [f"{name} [{view.name}]: {line}"
                           for line in dict.fromkeys([*heard, *lines])]
             if view is views[0] and (folder / "search.html").is_file():
-                page.goto(base + "search.html?q=noise", wait_until="load")
+                page.goto(BASE + "search.html?q=noise", wait_until="load")
                 try:  # a word that every book on diffusion holds
                     page.wait_for_selector("#search-results li a", timeout=10_000)
                 except Exception:
                     found.append("search.html: a search for 'noise' finds nothing")
-            context.close()
+            page.close()
     return found
 
 
@@ -245,10 +231,13 @@ def print_pdf(folder: Path, out: Path) -> Path:
     if inner.is_file():
         shutil.copyfile(inner, folder / "index.html")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with _served(folder) as base, _chromium() as browser:
-        page = browser.new_page(color_scheme="light")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=find_browser(), args=FLAGS)
+        page = _open(browser, folder, color_scheme="light")
         page.set_default_timeout(5 * PATIENCE_MS)
-        page.goto(base + "index.html", wait_until="load")
+        page.goto(BASE + "index.html", wait_until="load")
         page.add_style_tag(content="details, details * { animation: none !important; "
                                    "transition: none !important; } figure, table, pre "
                                    "{ break-inside: avoid; }")

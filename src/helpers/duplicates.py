@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
-
-from helpers.images import DataError
-
-__all__ = ["exact", "report", "twins"]
 
 COSINES = (0.99, 0.995, 0.999)
 
@@ -23,11 +21,8 @@ def exact(train: np.ndarray, test: np.ndarray) -> tuple[int, int]:
     int, int
         Training images equal to another training image; test images equal to a training image.
     """
-    keys = [image.tobytes() for image in train]
-    counts: dict[bytes, int] = {}
-    for key in keys:
-        counts[key] = counts.get(key, 0) + 1
-    return (sum(counts[key] > 1 for key in keys),
+    counts = Counter(image.tobytes() for image in train)
+    return (sum(count for count in counts.values() if count > 1),
             sum(image.tobytes() in counts for image in test))
 
 
@@ -49,9 +44,6 @@ def twins(train: np.ndarray, test: np.ndarray, chunk: int = 2000) -> tuple[np.nd
         Closest other training image.
     test_twin : ndarray of float32, ``[M]``
     """
-    if len(train) < 2 or train.shape[1:] != test.shape[1:]:
-        raise DataError(f"duplicates: need two sets of one shape, got {list(train.shape)} and "
-                        f"{list(test.shape)}")
     a, b = _unit(train), _unit(test)
     closest = np.full(len(a), -1.0, np.float32)
     for first in range(0, len(a), chunk):
