@@ -98,10 +98,11 @@ print(f"{images.name}: {len(images.train):,} training images, {images.channels} 
 # {cite:t}`zhang2024emergence`); the *Gaussian* map of their mean and covariance ({eq}`eq:def-gaussian`);
 # and the *local-patch* map {cite:p}`niedoba2025mechanistic,kamb2024analytic`, which applies the empirical
 # denoiser to a patch around each pixel, so it can join the sleeve of one shirt to the collar of another.
-# Its patch side at each $\sigma$ is the one of least denoising error on 64 held-out images. The fourth
-# map is exact: training sets are drawn from a mixture of ten Gaussians with full covariances, fitted
-# once to the images, so the *true* map is known. With $\lVert\cdot\rVert$ a root mean square over pixels,
-# on [0, 255], the distance of two maps is {cite:p}`zhang2025pfd`
+# Its patch side at each $\sigma$ is the one of least denoising error on 64 held-out images, and it sees at
+# most {glue:text}`patches_used` training images. The fourth map is exact: training sets are drawn from a
+# mixture of ten Gaussians with full covariances, fitted once to the images, so the *true* map is known.
+# With $\lVert\cdot\rVert$ a root mean square over pixels, on [0, 255], two maps are apart by
+# {cite:p}`zhang2025pfd`
 #
 # ```{math}
 # :label: eq:oracles-distance
@@ -177,7 +178,9 @@ weak = [short[w] for w in widths if loss[w] > guard * min(loss.values())]
 #
 # {numref}`fig:oracles-which` holds one network against every predictor while its training set grows.
 # Its agreement with a network trained on *other* images overtakes that with the empirical map at
-# {glue:text}`handover_n` images. {numref}`fig:oracles-plate` shows the pictures.
+# {glue:text}`handover_n` images. At the smallest $N$ the local-patch map agrees with the network on
+# {glue:text}`patches_first` of the noises, the Gaussian map on {glue:text}`gaussian_first`.
+# {numref}`fig:oracles-plate` shows the pictures.
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:oracles-which", "caption": "Share of noises on which a trained network agrees with each predictor, against the number of its training images; top: the sweep, bottom: the confirmation at larger images (a network on other images at the largest N only). One network a point, {glue:text}`noises_used` noises, bands are 95 % Wilson intervals over noises. Null: permuted noises. Shading: where the empirical map or the network on other images explains more."}, "image": {"alt": "Two panels, the sweep above and the confirmation below: agreement of one network with the empirical map, the Gaussian map, the local-patch map, a network trained on other images and permuted noises, over the number of training images on a logarithmic axis. Shading marks on which side the empirical map or the other network predicts more pictures."}}
 figure, axes = figures.panels(2, 1, height=3.7)
@@ -362,7 +365,7 @@ c.record_all(".1f", "grey levels", truth_first=truth[0], truth_last=truth[-1], s
              cross_median=bootstrap(np.sqrt(cross[:, -1]), np.median, seed=seed))
 c.record_all(",.0f", "images", handover_n=handover, truth_crossing=overtakes(law_sizes, to_set, to_truth, seed),
              n_first=first, n_last=last, empirical_low_n=sizes[low], law_first=law_sizes[0], law_last=law_last[0],
-             confirm_n=top[0])
+             confirm_n=top[0], patches_used=patch_images)
 c.record_all(",d", noises_used=noises, sweep_steps=steps, law_steps=law_steps, confirm_steps=confirm_steps)
 c.record("undertrained", ", ".join(weak) or "none")
 
