@@ -36,6 +36,11 @@ def helpers(*arguments, **options):
     return run.main([str(argument) for argument in arguments], **options)
 
 
+def asked(*arguments):
+    """The parsed arguments of a run."""
+    return run.parser().parse_args(["run", *arguments])
+
+
 def line(capsys):
     """The one line on standard error, without a traceback."""
     text = capsys.readouterr().err
@@ -144,13 +149,13 @@ def test_prose_is_refreshed_and_code_makes_stale(root, capsys):
     book = notebooks.read(target)
     assert "new title" in book.cells[0].source and book.cells[2].outputs[0].text == "1\n"
     script.write_text(script.read_text().replace("seed + 1", "seed + 2"))
-    assert publish.plan(root, publish.Options(("02",)))[0].state == "stale"
+    assert publish.plan(root, asked("02"))[0].state == "stale"
     assert helpers("run", "02") == 0
     assert notebooks.read(target).cells[2].outputs[0].text == "2\n"
 
 
 def test_a_damaged_notebook_is_stale(root):
-    job, = planning.plan(root, planning.Options(("02",)))
+    job, = planning.plan(root, asked("02"))
     for text in ("", "not JSON", "[]", "{}", '{"cells": 3, "nbformat": 4, "nbformat_minor": 5}'):
         job.target.write_text(text)
         assert notebooks.state(job.prepared, job.target, job.run) == "stale"
@@ -262,7 +267,7 @@ def test_dry_run_says_unknown_without_data(root, capsys):
 
 
 def test_dry_run_adds_recorded_costs(root, capsys):
-    job, = planning.plan(root, planning.Options(("02",)))
+    job, = planning.plan(root, asked("02"))
     book, keys = notebooks.clean(job.prepared, job.run), ["a" * 64, "b" * 64]
     book.cells[2].outputs.append(nbformat.v4.new_output("display_data", data={
         "text/plain": ""}, metadata={"same_noise": {"run": {"keys": keys}}}))
@@ -287,19 +292,19 @@ def test_chapters_side_by_side(root):
 
 
 def test_settings_of_the_kernel(root, monkeypatch):
-    options = planning.Options(profile="quick", fresh=True)
+    options = asked("--profile", "quick", "--fresh")
     out = planning.out_folder(root, options)
     where = publish.settings(root, out, options)
     assert where["results"] == "off" and where["store"] == str(out / "store")
     assert where["publish"] is None and where["figures"] == str(out / "figures")
-    where = publish.settings(root, root / "notebooks", planning.Options())
+    where = publish.settings(root, root / "notebooks", asked())
     assert where["publish"] == "1" and where["results"] == str(root / "results")
     assert where["store"] == str(root / "_store")
-    base = publish.settings(root, root / "tests" / "notebooks", planning.Options(profile="quick"))
+    base = publish.settings(root, root / "tests" / "notebooks", asked("--profile", "quick"))
     assert base["results"] == "off" and base["figures"] is None and base["publish"] is None
     monkeypatch.setenv("SAME_NOISE_STORE", "elsewhere")
     monkeypatch.setenv("SAME_NOISE_PUBLISH", "1")
-    assert publish.settings(root, out, planning.Options())["store"] == "elsewhere"
+    assert publish.settings(root, out, asked())["store"] == "elsewhere"
     env = execute.environment(results="off", publish=None)
     assert env["OMP_NUM_THREADS"] == "1" and env["PYTHONHASHSEED"] == "0"
     assert env["TQDM_DISABLE"] == "1" and env["HF_HUB_OFFLINE"] == "1"

@@ -15,11 +15,11 @@ import importlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from helpers import verdicts
 from helpers.costs import published
@@ -31,20 +31,14 @@ from helpers.workers import _one_thread
 SAME = 15.0  # mean absolute difference on [0, 255] below which two pictures agree
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One audited cell: `result` is "same bits", "within tolerance" or "OFF"."""
 
     key: str
-    stage: str
+    record: Mapping[str, Any]
     result: str
     detail: str
     seconds: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether the cell was reproduced."""
-        return self.result != "OFF"
 
 
 def draw(records: Mapping[str, Mapping[str, Any]], cells: int, seed: int,
@@ -105,36 +99,26 @@ def compare(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarray],
     return ("within tolerance" if all(judged) else "OFF"), detail
 
 
-def audit(root: Path, keys: Sequence[str], device: str = "cpu") -> list[Finding]:
-    """Recompute and compare the entries `keys` of the published measurements."""
-    from safetensors.numpy import load_file
-
-    folders = {key: (record, folder) for key, record, folder in published(root)}
-    found = []
-    for key in keys:
-        record, folder = folders[key]
-        began = time.monotonic()
-        try:
-            arrays = recompute(record, device)
-            result, detail = compare(load_file(folder / "arrays.safetensors"), arrays,
-                                     record.get("tolerance") or {})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            result, detail = "OFF", f"{type(error).__name__}: {error}"
-        found.append(Finding(key, str(record.get("stage", "?")), result, detail,
-                             time.monotonic() - began))
-    return found
+def audit(key: str, record: Mapping[str, Any], folder: Path, device: str = "cpu") -> Finding:
+    """Recompute one published measurement (see `helpers.costs.published`) and compare."""
+    began = time.monotonic()
+    try:
+        result, detail = compare(load_file(folder / "arrays.safetensors"),
+                                 recompute(record, device), record.get("tolerance") or {})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        result, detail = "OFF", f"{type(error).__name__}: {error}"
+    return Finding(key, record, result, detail, time.monotonic() - began)
 
 
 def note(root: Path, findings: Sequence[Finding]) -> None:
     """Add the passed cells' stage, version and present fingerprint to ``results/audits.json``."""
-    records = {key: record for key, record, _ in published(root)}
     notes = load_audits(root)
     for finding in findings:
-        record = records[finding.key]
-        entry = {"stage": finding.stage, "version": int(record.get("version", 0)),
-                 "fingerprint": code_fingerprint(list(record.get("modules", ())))}
-        if finding.passed and record.get("modules") and entry not in notes:
-            notes.append(entry)
+        record = finding.record
+        if finding.result != "OFF" and record.get("modules"):
+            entry = {"stage": record["stage"], "version": record["version"],
+                     "fingerprint": code_fingerprint(record["modules"])}
+            notes += [entry] if entry not in notes else []
     notes.sort(key=lambda entry: (entry["stage"], entry["version"], entry["fingerprint"]))
     (root / AUDITS).write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
 
@@ -142,23 +126,23 @@ def note(root: Path, findings: Sequence[Finding]) -> None:
 def main(root: Path, cells: int, seed: int, max_seconds: float, *, per_stage: bool = False,
          device: str = "cpu", record: bool = False) -> int:
     """Draw, recompute, compare and print; returns the exit status (1 if a cell is off)."""
-    records = {key: entry for key, entry, _ in published(root)}
+    entries = {key: (entry, folder) for key, entry, folder in published(root)}
     groups: dict[str, dict] = {}
-    for key, entry in records.items():
-        groups.setdefault(str(entry.get("stage", "?")) if per_stage else "", {})[key] = entry
+    for key, (entry, _) in entries.items():
+        groups.setdefault(entry["stage"] if per_stage else "", {})[key] = entry
     keys = [key for name in sorted(groups) for key in draw(groups[name], cells, seed, max_seconds)]
     if not keys:
         raise UsageError(f"nothing published fits into {max_seconds:g} s "
-                         f"({len(records)} measurements in results/): raise --max-seconds")
+                         f"({len(entries)} measurements in results/): raise --max-seconds")
     findings = []
     for key in keys:
-        cost = records[key].get("cost", {}).get("seconds", 0.0)
-        print(f"recomputing {key[:12]} ({records[key].get('stage', '?')}, about {cost:.0f} s)",
-              flush=True)
-        findings += audit(root, [key], device)
-    rows = [[item.key[:12], item.stage, f"{item.seconds:.0f} s", item.result, item.detail]
-            for item in findings]
+        entry, folder = entries[key]
+        print(f"recomputing {key[:12]} ({entry['stage']}, about "
+              f"{entry.get('cost', {}).get('seconds', 0.0):.0f} s)", flush=True)
+        findings.append(audit(key, entry, folder, device))
+    rows = [[item.key[:12], item.record["stage"], f"{item.seconds:.0f} s", item.result,
+             item.detail] for item in findings]
     print(verdicts.aligned(("cell", "stage", "time", "result", "detail"), rows))
     if record:
         note(root, findings)
-    return 0 if all(item.passed for item in findings) else 1
+    return int(any(item.result == "OFF" for item in findings))

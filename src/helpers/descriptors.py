@@ -19,6 +19,7 @@ from helpers import squeezenet as network
 from helpers.datasets import SQUEEZENET_SHA256, data_folder
 from helpers.images import DataError, decoded_hash, shrink
 from helpers.noise import generator
+from helpers.store import make_key
 
 __all__ = ["Descriptor", "Whitening", "by_name", "load_weights", "pixels", "squeezenet", "sscd"]
 
@@ -159,8 +160,6 @@ class Descriptor:
 
     def embed_cached(self, images: np.ndarray, store) -> Blocks:
         """Do as `embed`, through a `helpers.store.Store`, keyed by the images' own hash."""
-        from helpers.store import make_key
-
         key = make_key("embedding", 1, self.record, data=decoded_hash({"images": images}))
         entry = store.once(key, lambda: ({"stage": "embedding", **self.record},
                                          {str(i): b for i, b in enumerate(self.embed(images))}))
@@ -198,12 +197,8 @@ def _fit(name: str, features, held_out: np.ndarray, store=None, **extra) -> Desc
             arrays |= {f"mean{i}": w.mean, f"matrix{i}": w.matrix}
         return {"stage": "descriptor", **record}, arrays
 
-    if store is None:
-        arrays = compute()[1]
-    else:
-        from helpers.store import make_key
-
-        arrays = store.once(make_key("descriptor", 1, record), compute).arrays
+    key = make_key("descriptor", 1, record)
+    arrays = store.once(key, compute).arrays if store else compute()[1]
     blocks = range(len(arrays) // 2)
     whitenings = tuple(Whitening(arrays[f"mean{i}"], arrays[f"matrix{i}"]) for i in blocks)
     threshold = float(arrays["threshold"][0])
@@ -247,12 +242,11 @@ def by_name(name: str, held_out: np.ndarray, store=None, *, sscd_path: str = "",
     return chosen[name](held_out, store=store)
 
 
-def load_weights(path: str | os.PathLike | None = None,
-                 sha256: str = SQUEEZENET_SHA256) -> dict[str, np.ndarray]:
-    """SqueezeNet v1.1 weights from safetensors, decoded hash checked; float32 by layer name."""
+def load_weights() -> dict[str, np.ndarray]:
+    """SqueezeNet v1.1 weights of the data folder, decoded hash checked; float32 by layer name."""
     from safetensors.numpy import load_file
 
-    file = data_folder() / "squeezenet11.safetensors" if path is None else Path(path)
+    file = data_folder() / "squeezenet11.safetensors"
     if not file.is_file():
         raise DataError(f"{file} is missing; make it with: python -m helpers data squeezenet")
     try:
@@ -261,19 +255,18 @@ def load_weights(path: str | os.PathLike | None = None,
         raise DataError(f"{file} is damaged ({error}); make it again with: "
                         "python -m helpers data squeezenet") from error
     found = decoded_hash(arrays)
-    if found != sha256:
-        raise DataError(f"{file}: decoded arrays have SHA-256 {found}, the pinned one is {sha256}")
+    if found != SQUEEZENET_SHA256:
+        raise DataError(f"{file}: decoded arrays have SHA-256 {found}, the pinned one is "
+                        f"{SQUEEZENET_SHA256}")
     return arrays
 
 
-def squeezenet(held_out: np.ndarray, weights: str | os.PathLike | None = None,
-               store=None) -> Descriptor:
+def squeezenet(held_out: np.ndarray, store=None) -> Descriptor:
     """SqueezeNet taps (whitened) and the whitened low-pass image; the larger cosine counts.
 
-    Not SSCD: the network was trained to classify. `held_out` and `store` as in `pixels`;
-    `weights` is a safetensors file with the pinned arrays (default: the committed one).
+    Not SSCD: the network was trained to classify. `held_out` and `store` as in `pixels`.
     """
-    taps = network.Taps(load_weights(weights))
+    taps = network.Taps(load_weights())
     return _fit("squeezenet", lambda images: (taps(images), _low_pass(images)), held_out, store,
                 weights=SQUEEZENET_SHA256, side=network.SIDE)
 

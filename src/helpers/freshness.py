@@ -49,7 +49,7 @@ def code_fingerprint(modules: list[str]) -> str:
     """Return the store's fingerprint of modules, as published records keep it."""
     from helpers.store import fingerprint
 
-    return fingerprint(tuple(modules))
+    return fingerprint(modules)
 
 
 def record_problems(root: Path,
@@ -66,11 +66,11 @@ def record_problems(root: Path,
         return []
     changed, found = Counter(), []
     for key, record, _ in records:
-        stage = (str(record.get("stage", "?")), int(record.get("version", 0)))
+        stage = record["stage"], record["version"]
         if "modules" not in record or "fingerprint" not in record:
             found.append(f"results/{key[:12]} ({stage[0]}) records no modules and fingerprint")
             continue
-        now = current(list(record["modules"]))
+        now = current(record["modules"])
         if now != record["fingerprint"] and {"stage": stage[0], "version": stage[1],
                                              "fingerprint": now} not in audits:
             changed[stage] += 1

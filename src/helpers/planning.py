@@ -1,8 +1,12 @@
-"""Plan a run: which chapters, with which parameters, to which folder. Nothing is executed here."""
+"""Plan a run: which chapters, with which parameters, to which folder. Nothing is executed here.
+
+`options` are the parsed arguments of ``python -m helpers run`` (`helpers.run.parser`).
+"""
 
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +16,6 @@ from helpers import notebooks
 from helpers.project import Parameter, UsageError, parse_value, pick, resolve, unknown_parameter
 
 DATA_FILES = (".npz", ".safetensors", ".parquet", ".csv")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What was asked for on the command line (see ``python -m helpers run --help``)."""
-
-    names: tuple[str, ...] = ()
-    profile: str = "laptop"
-    overrides: tuple[tuple[str, str], ...] = ()
-    out: Path | None = None
-    fresh: bool = False
-    force: bool = False
-    build: bool = False
-    device: str = "auto"
-    workers: int | None = None
-    jobs: int = 1
 
 
 @dataclass(frozen=True)
@@ -78,14 +66,14 @@ def _check_data(path: Path) -> None:
         raise UsageError(str(error)) from error
 
 
-def out_folder(root: Path, options: Options) -> Path:
+def out_folder(root: Path, options: Namespace) -> Path:
     """Return where notebooks go, refusing to overwrite anything published with something else.
 
     Only an unmodified run may write to ``notebooks`` (profile laptop) or ``tests/notebooks``
     (profile quick); without ``--out`` every other run goes to ``_scratch/run``.
     """
     published = {root / "notebooks": "laptop", root / "tests" / "notebooks": "quick"}
-    plain = not options.overrides and options.device in ("auto", "cpu")
+    plain = not options.parameter and options.device in ("auto", "cpu")
     if options.out is None:
         publish = plain and not options.fresh and options.profile == "laptop"
         return root / "notebooks" if publish else root / "_scratch" / "run"
@@ -102,12 +90,12 @@ def out_folder(root: Path, options: Options) -> Path:
     return out
 
 
-def plan(root: Path, options: Options) -> list[Job]:
+def plan(root: Path, options: Namespace) -> list[Job]:
     """Read, check and prepare every chosen chapter; nothing is written or executed."""
     out = out_folder(root, options)
-    scripts = {path.stem: notebooks.read_script(path) for path in pick(root, list(options.names))}
+    scripts = {path.stem: notebooks.read_script(path) for path in pick(root, options.chapters)}
     known = {slug: notebooks.parameters_of(script, slug) for slug, script in scripts.items()}
-    given = overrides_for(known, options.overrides)
+    given = overrides_for(known, options.parameter)
     jobs = []
     for slug, script in scripts.items():
         chosen = resolve(root, options.profile, slug, known[slug], given)

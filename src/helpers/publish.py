@@ -8,19 +8,20 @@ import os
 import shutil
 import sys
 import time
+from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from helpers import book, claims, costs, notebooks
 from helpers.execute import ChapterError, Progress, environment, execute, kill_tree, memory_mb
-from helpers.planning import Job, Options, plan
+from helpers.planning import Job, plan
 from helpers.project import UsageError, chapters
 
 # A ValueError names a value that a chapter or the package refuses.
 PLAIN_ERRORS = ("DataError", "StoreError", "OSError", "UsageError", "ValueError")
 
 
-def settings(root: Path, out: Path, options: Options) -> dict[str, str | None]:
+def settings(root: Path, out: Path, options: Namespace) -> dict[str, str | None]:
     """Return the kernel's ``SAME_NOISE_*`` variables for a run into `out`."""
     publish, baseline = out == root / "notebooks", out == root / "tests" / "notebooks"
     if baseline:
@@ -92,7 +93,7 @@ def run_job(job: Job, env: dict[str, str], failed: Path, progress: Progress) -> 
     notebooks.write(notebooks.clean(executed, job.run), job.target)
 
 
-def run(root: Path, options: Options) -> list[Path]:
+def run(root: Path, options: Namespace) -> list[Path]:
     """Run the chosen chapters; returns the notebooks now in place.
 
     Raises

@@ -215,15 +215,12 @@ def _run(args: argparse.Namespace) -> None:
     from helpers import planning, publish
 
     root = project.need_root()
-    options = planning.Options(
-        tuple(args.chapters), args.profile, tuple(map(tuple, args.parameter)), args.out,
-        args.fresh, args.force, args.build, args.device, args.workers, args.jobs)
     if args.dry_run:
         from helpers import costs
 
-        print(costs.report(root, planning.plan(root, options)))
+        print(costs.report(root, planning.plan(root, args)))
     else:
-        publish.run(root, options)
+        publish.run(root, args)
 
 
 def _build(args: argparse.Namespace) -> None:
