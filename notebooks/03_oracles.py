@@ -35,9 +35,9 @@ n_grid: list[int] = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384]  
 widths: list[str] = ["unet-20k", "unet-80k", "unet-320k"]  # networks, from narrow to wide
 middle: str = "unet-80k"  # the one with a second seed and a disjoint half
 objective: str = "edm"  # training objective
-steps: int = 2000  # Adam steps of the sweep, whatever N
-earlier: list[int] = [1000]  # steps at which chapter 02 looks at the sweep as well; kept so that
-#                              both share their networks (those beyond `steps` are left out)
+steps: int = 1000  # Adam steps of the sweep, whatever N
+earlier: list[int] = []  # steps at which chapter 02 looks at the sweep as well, so that both share
+#                          their networks (those beyond `steps` are left out)
 batch: int = 64  # images a step
 rate: float = 2e-3  # learning rate
 warmup: int = 100  # steps of its linear rise
@@ -406,8 +406,7 @@ c.verdict_words()
 # **Limits.** Pictures are small, networks smaller, and training has a fixed number of steps
 # ({glue:text}`sweep_steps` in the sweep, {glue:text}`confirm_steps` at the larger side), so the left end of
 # every curve mixes few images with many passes over each ({ref}`chap:two-regimes`). The networks of the
-# mixture law had {glue:text}`law_steps`, in the published run fewer than the sweep; the law has ten smooth
-# modes and is easier than the images. By the held-out-loss guard (C18) these widths are undertrained at the
+# mixture law had {glue:text}`law_steps`; the law has ten smooth modes and is easier than the images. By the held-out-loss guard (C18) these widths are undertrained at the
 # largest $N$: {glue:text}`undertrained`. Behind each point stands one network or pair: the intervals do not
 # cover new ones. The paper's numbers are RP scores under another descriptor.
 #
