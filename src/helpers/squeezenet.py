@@ -15,8 +15,6 @@ import torch.nn.functional as F
 
 from helpers.images import DataError
 
-__all__ = ["BATCH", "SIDE", "Taps", "scripted"]
-
 BATCH, SIDE, SCRIPTED_BATCH = 64, 48, 8
 CAFFE_MEAN_BGR = (104.00699, 116.66877, 122.67892)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -15,8 +15,6 @@ import numpy as np
 
 from helpers.images import DataError
 
-__all__ = ["read"]
-
 SMALLEST, LARGEST, STEP, FEWEST = 8, 64, 4, 7
 
 
