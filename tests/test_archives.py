@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from helpers import archives, datasets, decode, duplicates, run
+from helpers import archives, datasets, decode, duplicates, images, run
 from helpers.datasets import DataError
 from helpers.recall import ALTERATIONS, alter
 
@@ -36,12 +36,12 @@ def idx(values):
 @needs("fashion16")
 def test_fashion16_arrays_are_the_pinned_ones():
     arrays = decode.fashion16(archives.open_archive("fashion16", FOLDER))
-    archives.check_decoded("fashion16", arrays, archives.DECODED["fashion16"])
+    images.check_decoded("fashion16", arrays, archives.DECODED["fashion16"])
     assert all((arrays[k] == v).all() for k, v in np.load(
         datasets.data_folder() / "fashion16.npz", allow_pickle=False).items())
     arrays["images"][5, 5, 5] ^= 1
     with pytest.raises(DataError, match="the pinned one is"):
-        archives.check_decoded("fashion16", arrays, archives.DECODED["fashion16"])
+        images.check_decoded("fashion16", arrays, archives.DECODED["fashion16"])
 
 
 def test_compact_files_are_written_identically(tmp_path):

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.datasets import FASHION16_SHA256, SQUEEZENET_SHA256, data_folder, read_npz
+from helpers.datasets import FASHION16_SHA256, SQUEEZENET_SHA256, data_folder
 from helpers.decode import (
     CIFAR_BIN,
     IDX,
@@ -35,7 +35,7 @@ from helpers.decode import (
     idx_set,
     squeezenet_weights,
 )
-from helpers.images import DataError, decoded_hash
+from helpers.images import DataError, check_decoded, decoded_hash, read_pinned
 from helpers.project import replacing
 
 KEYS = ("train", "labels", "test", "test_labels")
@@ -179,28 +179,20 @@ def read(name: str, folder: Path | None = None) -> tuple[np.ndarray, ...]:
     folder = folder or archive_folder()
     compact = folder / f"{name}.npz"
     if compact.is_file():
-        arrays = read_npz(compact, KEYS, f"delete it and run: python -m helpers data {name}")
+        arrays = read_pinned(compact, name, DECODED[name])
     elif get := open_archive(name, folder):
         arrays = idx_set(get) if name == "mnist" else cifar_set(get, binary=False)
+        check_decoded(name, arrays, DECODED[name])
     elif get := published(name, folder):
         arrays = idx_set(get) if name == "mnist" else cifar_set(get, binary=True)
         if decoded_hash(arrays) != DECODED[name]:
             warnings.warn(f"{name}: the published files in {folder} decode to other arrays than "
                           "the pinned archive; results are kept under another key", stacklevel=2)
-            return tuple(arrays[key] for key in KEYS)
     else:
         raise DataError(f"{name}: neither {name}.npz, {SOURCES[name].archive} nor the published "
                         f"files are in {folder}; run: python -m helpers data {name} (or point "
                         "SAME_NOISE_ARCHIVES at their folder)")
-    check_decoded(name, arrays, DECODED[name])
     return tuple(arrays[key] for key in KEYS)
-
-
-def check_decoded(name: str, arrays: Mapping[str, np.ndarray], pinned: str) -> None:
-    """Raise `DataError` unless the decoded arrays have the pinned SHA-256."""
-    found = decoded_hash(arrays)
-    if found != pinned:
-        raise DataError(f"{name}: decoded arrays have SHA-256 {found}, the pinned one is {pinned}")
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

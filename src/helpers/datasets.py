@@ -7,14 +7,13 @@ whole before it is returned, so a bad file fails before any training starts.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from helpers.images import DataError, area, decoded_hash, to_model, to_uint8
+from helpers.images import DataError, area, decoded_hash, read_pinned, to_model, to_uint8
 from helpers.noise import generator
 
 __all__ = ["BUILT_IN", "DataError", "ImageSet", "area", "data_folder", "decoded_hash", "load",
@@ -183,24 +182,8 @@ def _derived(name: str, labels: np.ndarray) -> dict[str, np.ndarray]:
     return {"even": (labels % 2 == 0).astype(np.uint8)}
 
 
-def read_npz(path: Path, keys: Iterable[str], remedy: str) -> dict[str, np.ndarray]:
-    """Read named arrays from one of the compact files; `DataError` with the remedy if damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in keys}
-    except Exception as error:
-        raise DataError(f"{path} is damaged ({error}); {remedy}") from error
-
-
 def _fashion16():
-    path, remedy = data_folder() / "fashion16.npz", "python -m helpers data fashion16"
-    if not path.is_file():
-        raise DataError(f"{path} is missing; make it with: {remedy}")
-    arrays = read_npz(path, ("images", "labels", "footwear"), f"make it again with: {remedy}")
-    found = decoded_hash(arrays)
-    if found != FASHION16_SHA256:
-        raise DataError(f"{path}: decoded arrays have SHA-256 {found}, not {FASHION16_SHA256}; "
-                        f"make it again with: {remedy}")
+    arrays = read_pinned(data_folder() / "fashion16.npz", "fashion16", FASHION16_SHA256)
     images = arrays["images"][..., None]
     attributes = {"label": arrays["labels"], "footwear": arrays["footwear"]}
     return (images[:60000], images[60000:], {k: v[:60000] for k, v in attributes.items()},

@@ -17,7 +17,7 @@ import numpy as np
 
 from helpers import squeezenet as network
 from helpers.datasets import SQUEEZENET_SHA256, data_folder
-from helpers.images import DataError, decoded_hash, shrink
+from helpers.images import DataError, decoded_hash, read_pinned, shrink
 from helpers.noise import generator
 from helpers.store import make_key
 
@@ -245,21 +245,7 @@ def by_name(name: str, held_out: np.ndarray, store=None, *, sscd_path: str = "",
 
 def load_weights() -> dict[str, np.ndarray]:
     """SqueezeNet v1.1 weights of the data folder, decoded hash checked; float32 by layer name."""
-    from safetensors.numpy import load_file
-
-    file = data_folder() / "squeezenet11.safetensors"
-    if not file.is_file():
-        raise DataError(f"{file} is missing; make it with: python -m helpers data squeezenet")
-    try:
-        arrays = load_file(file)
-    except Exception as error:
-        raise DataError(f"{file} is damaged ({error}); make it again with: "
-                        "python -m helpers data squeezenet") from error
-    found = decoded_hash(arrays)
-    if found != SQUEEZENET_SHA256:
-        raise DataError(f"{file}: decoded arrays have SHA-256 {found}, the pinned one is "
-                        f"{SQUEEZENET_SHA256}")
-    return arrays
+    return read_pinned(data_folder() / "squeezenet11.safetensors", "squeezenet", SQUEEZENET_SHA256)
 
 
 def squeezenet(held_out: np.ndarray, store=None) -> Descriptor:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file
 
 _MODEL_VALUES = (np.arange(256) / 127.5 - 1.0).astype(np.float32)
 _CHUNK = 4096
@@ -37,6 +39,36 @@ def decoded_hash(arrays: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name}|{array.dtype.str}|{list(array.shape)}|".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def check_decoded(name: object, arrays: Mapping[str, np.ndarray], pinned: str) -> None:
+    """Raise `DataError` unless the decoded arrays have the pinned SHA-256."""
+    found = decoded_hash(arrays)
+    if found != pinned:
+        raise DataError(f"{name}: decoded arrays have SHA-256 {found}, the pinned one is {pinned}")
+
+
+def read_pinned(path: Path, name: str, sha256: str) -> dict[str, np.ndarray]:
+    """Read the compact file (``.npz`` or ``.safetensors``) of a source, checked whole.
+
+    Raises
+    ------
+    DataError
+        Missing, damaged, or other arrays than the pinned ones; with the command that makes it.
+    """
+    remedy = f"python -m helpers data {name}"
+    if not path.is_file():
+        raise DataError(f"{path} is missing; make it with: {remedy}")
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+        else:
+            arrays = load_file(path)
+    except Exception as error:
+        raise DataError(f"{path} is damaged ({error}); make it again with: {remedy}") from error
+    check_decoded(path, arrays, sha256)
+    return arrays
 
 
 def _overlap(side: int, size: int) -> np.ndarray:
