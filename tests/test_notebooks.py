@@ -215,15 +215,17 @@ def test_freshness_is_reported(tmp_path, monkeypatch):
         root, "tests/notebooks")[0]
 
 
-def test_records_of_changed_code_are_reported(tmp_path):
+def test_records_of_changed_code_are_reported(tmp_path, monkeypatch):
     for key, print_ in (("ab" * 32, "old"), ("cd" * 32, "new")):
         folder = tmp_path / "results" / key[:2] / key
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(json.dumps(
             {"stage": "map", "version": 1, "modules": ["m"], "fingerprint": print_}))
-    found = freshness.record_problems(tmp_path, lambda modules: "new")
+    monkeypatch.setattr(freshness, "code_fingerprint", lambda modules: "new")
+    found = freshness.record_problems(tmp_path)
     assert len(found) == 1 and "1 published measurements of stage map (version 1)" in found[0]
     (tmp_path / "results" / "audits.json").write_text(json.dumps(
         [{"stage": "map", "version": 1, "fingerprint": "new"}]))
-    assert freshness.record_problems(tmp_path, lambda modules: "new") == []
-    assert len(freshness.record_problems(tmp_path, lambda modules: "newer")) == 1
+    assert freshness.record_problems(tmp_path) == []
+    monkeypatch.setattr(freshness, "code_fingerprint", lambda modules: "newer")
+    assert len(freshness.record_problems(tmp_path)) == 1

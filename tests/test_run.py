@@ -172,6 +172,7 @@ def test_the_lock_file_and_the_modules_used_are_part_of_the_hash(root):
     used = notebooks.modules_used(["from helpers import intervals"])
     assert used == ["intervals", "noise"]
     assert notebooks.modules_used(["x = 1"]) == []
+    assert "gaussians" in notebooks.modules_used(["import helpers.patches"])
     plain, documented = "def f():\n    return 1", 'def f():\n    """Doc."""\n    return 1  # one'
     assert syntax(plain) == syntax(documented)
     assert syntax(plain) != syntax("def f():\n    return 2")

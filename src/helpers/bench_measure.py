@@ -23,9 +23,10 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from threadpoolctl import threadpool_limits
 
 from helpers.intervals import bootstrap
-from helpers.workers import cpu_count
+from helpers.workers import _one_thread, cpu_count
 
 LEAST = 0.2  # seconds that one measurement of a side lasts at least, by repeated calls
 BUSY = 1.25  # wall over processor seconds from which a machine counts as busy
@@ -34,16 +35,10 @@ BUSY = 1.25  # wall over processor seconds from which a machine counts as busy
 @contextmanager
 def one_thread():
     """Hold torch and the BLAS libraries of this process to one thread each."""
-    import torch
-    from threadpoolctl import threadpool_limits
+    import torch  # noqa: F401 (its threads are held where it is loaded)
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with _one_thread(), threadpool_limits(1):
+        yield
 
 
 def _wait(device: str) -> None:

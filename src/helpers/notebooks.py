@@ -48,13 +48,11 @@ def _imports(source: str) -> set[str]:
     """Names of the modules of this package that a source text imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names
-                      if alias.name.startswith("helpers.")}
-        elif isinstance(node, ast.ImportFrom) and node.module == "helpers" and not node.level:
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("helpers."):
-            found.add(node.module.split(".")[1])
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            relative = "helpers" if getattr(node, "level", 0) else None
+            base = [part for part in (relative, getattr(node, "module", None)) if part]
+            names = [".".join([*base, alias.name]) for alias in node.names]
+            found |= {name.split(".")[1] for name in names if name.startswith("helpers.")}
     return {name for name in found if (PACKAGE / f"{name}.py").is_file()}
 
 

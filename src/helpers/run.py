@@ -328,8 +328,8 @@ def _bench(args: argparse.Namespace) -> None:
 def _data(args: argparse.Namespace) -> int:
     """Make or check the compact data files.
 
-    Make or check the compact data files from pinned archives (SHA-256 checked before unpacking), or
-    measure the descriptors' recall.
+    They come from pinned archives, whose SHA-256 is checked before unpacking. `recall` measures how
+    often the descriptors find altered copies.
     """
     from helpers import archives
 
@@ -379,7 +379,3 @@ def _noise(args: argparse.Namespace) -> None:
     from helpers import compare
 
     print(compare.write_noise(args.out, args.count, tuple(args.shape), args.seed))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
