@@ -1,5 +1,6 @@
 """The benchmarks measure what they say: right baselines, turns, memory, an honest table."""
 
+import importlib
 import json
 import os
 import re
@@ -18,7 +19,6 @@ from helpers.store import Store
 torch.set_num_threads(1)
 LAW = {"law": "clusters", "shape": [1, 8, 8], "images": 96, "queries": 4}
 CELL = tiny(network="mlp-900k", half=0, steps=4)
-THIS = "test_bench"
 CALLS: list[str] = []
 
 
@@ -52,9 +52,9 @@ def test_sides_are_called_in_turn_and_compared_by_round(monkeypatch):
 
     monkeypatch.setattr(bench_measure, "timed", timed)
     monkeypatch.setattr(bench_measure, "LEAST", 0.01)
-    found = bench_measure.compare(THIS, {}, "cpu", 5)
+    found = bench_measure.compare(sides, {}, "cpu", 5)
     assert found["memory"].keys() == {"book", "plain"}
-    assert bench_measure.compare(THIS, {}, "cpu", 5, with_memory=False)["memory"] is None
+    assert bench_measure.compare(sides, {}, "cpu", 5, with_memory=False)["memory"] is None
     del asked[12:]
     assert [a[0] for a in asked[:6]] == ["book", "plain", "book", "plain", "plain", "book"]
     assert asked[2:] == [("book", 5), ("plain", 2), ("plain", 2), ("book", 5)] * 2 + [
@@ -80,11 +80,12 @@ def test_memory_is_of_one_call_in_its_own_process(monkeypatch, tmp_path):
         "        return lambda: np.ones(case['mb'] * 2**17).sum() + kept[0]\n"
         "    return {'book': prepare}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    small, large = (memory("heavy", {"mb": mb}, "book") for mb in (1, 60))
+    heavy = importlib.import_module("heavy")
+    small, large = (memory(heavy.sides, {"mb": mb}, "book") for mb in (1, 60))
     assert 55 <= large["extra_mb"] <= 70 and small["extra_mb"] <= 5
     assert large["peak_mb"] - small["peak_mb"] == pytest.approx(59, abs=12)
     with pytest.raises(RuntimeError, match="side 'plain', failed: KeyError"):
-        memory("heavy", {"mb": 1}, "plain")
+        memory(heavy.sides, {"mb": 1}, "plain")
 
 
 def test_one_thread_is_held_and_given_back():

@@ -22,7 +22,6 @@ from helpers.noise import generator, noise
 from helpers.oracles import Empirical
 from helpers.scores import nearest_similarity
 
-HERE = "helpers.bench_closed"
 SIGMAS = (0.05, 0.5, 5.0, 80.0)  # noise levels that are timed
 CHECKED = tuple(np.geomspace(0.002, 80.0, 12).tolist())  # noise levels at which errors are taken
 MEMORY_AT = 5.0  # of these, the one at which memory is measured
@@ -157,7 +156,7 @@ def measure(device: str, rounds: int, store: str, quick: bool = False) -> dict:
                     "case": f"{law['law']}, {law['queries']} queries, {law['images']:,} images of "
                             f"{'x'.join(map(str, law['shape']))}, sigma {sigma:g}, plain way in "
                             f"steps of {piece}",
-                    **compare(HERE, law | {"sigma": sigma, "piece": piece}, device, rounds,
+                    **compare(sides, law | {"sigma": sigma, "piece": piece}, device, rounds,
                               with_memory=sigma == MEMORY_AT),
                     "goal": GOAL if piece == LOADER and math.prod(law["shape"]) == PIXELS else None,
                     "error": worst["book"], "error_plain": worst["plain"],
@@ -174,7 +173,7 @@ def measure_novelty(device: str, rounds: int, store: str, quick: bool = False) -
         rows.append({
             "case": f"{case['queries']} pictures, {case['references']:,} references, "
                     f"{WIDTH} numbers each",
-            **compare(HERE, case, "cpu", rounds), "goal": NOVELTY_GOAL,
+            **compare(sides, case, "cpu", rounds), "goal": NOVELTY_GOAL,
             "error": float(np.abs(book - plain).max()), "error_goal": ERROR_GOAL,
         })
     return {"rows": rows}

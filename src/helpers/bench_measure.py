@@ -8,7 +8,6 @@ memory is measured in a fresh process for each side, which prepares the side and
 
 from __future__ import annotations
 
-import importlib
 import math
 import multiprocessing
 import platform
@@ -28,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from helpers.intervals import bootstrap
 from helpers.workers import _one_thread, cpu_count
 
+Sides = Callable[[dict, str], dict[str, Callable[[], Callable[[], object]]]]
 LEAST = 0.2  # seconds that one measurement of a side lasts at least, by repeated calls
 BUSY = 1.25  # wall over processor seconds from which a machine counts as busy
 
@@ -58,13 +58,13 @@ def timed(call: Callable[[], object], device: str = "cpu", number: int = 1) -> t
     return (time.perf_counter() - wall) / number, (time.process_time() - processor) / number
 
 
-def compare(module: str, case: dict, device: str, rounds: int, with_memory: bool = True) -> dict:
+def compare(sides: Sides, case: dict, device: str, rounds: int, with_memory: bool = True) -> dict:
     """Time the sides of a case in turn; a fast side is called several times a round.
 
     Parameters
     ----------
-    module : str
-        A benchmark module with ``sides(case, device)``; its sides are ``"book"`` and ``"plain"``.
+    sides : callable
+        ``sides(case, device)`` of a benchmark module; its sides are ``"book"`` and ``"plain"``.
     case : dict
         Passed on.
     device : {"cpu", "cuda"}
@@ -80,8 +80,7 @@ def compare(module: str, case: dict, device: str, rounds: int, with_memory: bool
         ``ratio`` (plain over book; median of the rounds' ratios), ``rounds``, ``busy`` and
         ``memory`` (`memory` of each side, or None).
     """
-    sides = importlib.import_module(module).sides(case, device)
-    calls = {name: prepare() for name, prepare in sides.items()}
+    calls = {name: prepare() for name, prepare in sides(case, device).items()}
     number = {name: max(1, math.ceil(LEAST / max(timed(call, device)[0], 1e-9)))
               for name, call in calls.items()}
     found: dict[str, list] = {name: [] for name in calls}
@@ -96,7 +95,7 @@ def compare(module: str, case: dict, device: str, rounds: int, with_memory: bool
         "processor": {name: _median(a[:, 1]) for name, a in arrays.items()},
         "ratio": _median(ratio), "rounds": rounds,
         "busy": bool(device == "cpu" and busy > BUSY),
-        "memory": {side: memory(module, case, side, device) for side in calls}
+        "memory": {side: memory(sides, case, side, device) for side in calls}
         if with_memory else None,
     }
 
@@ -117,7 +116,7 @@ def rounded(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
-def memory(module: str, case: dict, side: str, device: str = "cpu") -> dict:
+def memory(sides: Sides, case: dict, side: str, device: str = "cpu") -> dict:
     """Peak memory of one side, in a process of its own.
 
     Returns
@@ -128,15 +127,15 @@ def memory(module: str, case: dict, side: str, device: str = "cpu") -> dict:
     """
     try:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(_memory, module, case, side, device).result()
+            return pool.submit(_memory, sides, case, side, device).result()
     except Exception as error:
-        raise RuntimeError(f"measuring the memory of {module}, side {side!r}, failed: "
+        raise RuntimeError(f"measuring the memory of {sides.__module__}, side {side!r}, failed: "
                            f"{type(error).__name__}: {error}") from error
 
 
-def _memory(module: str, case: dict, side: str, device: str) -> dict:
+def _memory(sides: Sides, case: dict, side: str, device: str) -> dict:
     with one_thread():
-        call = importlib.import_module(module).sides(case, device)[side]()
+        call = sides(case, device)[side]()
         if device == "cuda":
             import torch
 

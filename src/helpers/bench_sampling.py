@@ -22,7 +22,6 @@ from helpers.sampling import nfe, sample_in_batches
 from helpers.scores import mae
 from helpers.store import Store
 
-HERE = "helpers.bench_sampling"
 CELL = Cell()  # the chapters' own: Fashion-MNIST 16x16, EDM, 80,000 parameters
 SHORT = 300  # steps of the stand-in
 STEPS, COUNT, BATCH = 18, 128, 128
@@ -153,7 +152,7 @@ def measure(device: str, rounds: int, store: str, quick: bool = False) -> dict:
             apart = mae(book, np.rint(plain * 255).astype(np.uint8))
             rows.append({
                 "case": f"{solver}, {steps} steps, {count} noises{text}, against {kind}",
-                **compare(HERE, case, device, rounds), "goal": None,
+                **compare(sides, case, device, rounds), "goal": None,
                 "error": float(apart.max()), "error_goal": 1.0,
                 "agreement": float((apart < 15).mean()),
             })

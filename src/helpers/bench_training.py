@@ -16,7 +16,6 @@ from helpers.bench_measure import compare
 from helpers.diffusion import Cell, train
 from helpers.noise import torch_generator
 
-HERE = "helpers.bench_training"
 CELLS = tuple(Cell(size=size, network="unet-80k", objective="vp", n=16_384, batch=64, steps=steps)
               for size, steps in ((8, 40), (16, 25)))
 TOY = (Cell(dataset="digits8", size=8, network="unet-20k", objective="vp", n=64, batch=8, steps=2),)
@@ -109,7 +108,7 @@ def measure(device: str, rounds: int, store: str, quick: bool = False) -> dict:
     """Time a step and the peak memory of the whole process; one row a case."""
     rows = []
     for cell in TOY if quick else CELLS:
-        found = compare(HERE, {"cell": cell}, device, rounds)
+        found = compare(sides, {"cell": cell}, device, rounds)
         for kind in ("seconds", "processor"):
             found[kind] = {side: [v / cell.steps for v in values]
                            for side, values in found[kind].items()}
