@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from helpers.images import DataError
 
@@ -37,85 +38,78 @@ def read(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     DataError
         A broken rule; the message names the file, the value and the rule.
     """
-    arrays = _arrays(Path(path), path)
-    if "images" not in arrays:
-        present = ", ".join(sorted(arrays)) or "none"
-        raise DataError(f"{path}: no array named 'images'; present: {present}")
-    images = _images(arrays.pop("images"), path)
-    return images, {name: _attribute(name, values, len(images), path)
-                    for name, values in sorted(arrays.items())}
+    try:
+        arrays = _arrays(Path(path))
+        _need("images" in arrays,
+              f"no array named 'images'; present: {', '.join(sorted(arrays)) or 'none'}")
+        images = _images(arrays.pop("images"))
+        return images, {name: _attribute(name, values, len(images))
+                        for name, values in sorted(arrays.items())}
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
-def _arrays(file: Path, path) -> dict[str, np.ndarray]:
-    if file.suffix not in (".npz", ".safetensors"):
-        raise DataError(f"{path}: neither a built-in data set (fashion16, digits8, mnist, cifar10) "
-                        f"nor a .npz or .safetensors file (its ending is {file.suffix!r})")
-    if not file.is_file():
-        raise DataError(f"{path}: no such file")
+def _need(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise DataError(otherwise)
+
+
+def _arrays(file: Path) -> dict[str, np.ndarray]:
+    _need(file.suffix in (".npz", ".safetensors"),
+          "neither a built-in data set (fashion16, digits8, mnist, cifar10) nor a .npz or "
+          f".safetensors file (its ending is {file.suffix!r})")
+    _need(file.is_file(), "no such file")
     try:
         if file.suffix == ".npz":
             with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        from safetensors.numpy import load_file
-
+                return dict(archive)
         return load_file(file)
     except Exception as error:
-        if "Object arrays" in str(error):
-            raise DataError(f"{path}: holds an object array, which needs pickle; save plain "
-                            "numeric or string arrays instead") from error
-        raise DataError(f"{path}: cannot be read as {file.suffix} "
-                        f"({type(error).__name__}: {error}); the file is damaged") from error
+        _need("Object arrays" not in str(error), "holds an object array, which needs pickle; save "
+              "plain numeric or string arrays instead")
+        raise DataError(f"cannot be read as {file.suffix} ({type(error).__name__}: {error}); the "
+                        "file is damaged") from error
 
 
-def _images(images: np.ndarray, path) -> np.ndarray:
+def _images(images: np.ndarray) -> np.ndarray:
     shape = list(images.shape)
     if images.ndim == 3:
         images = images[..., None]
-    if images.ndim != 4 or images.shape[3] not in (1, 3):
-        raise DataError(f"{path}: images have shape {shape}; the rule is N x H x W or "
-                        "N x H x W x C with C = 1 or 3")
+    _need(images.ndim == 4 and images.shape[3] in (1, 3),
+          f"images have shape {shape}; the rule is N x H x W or N x H x W x C with C = 1 or 3")
     count, height, width, _ = images.shape
-    if height != width:
-        raise DataError(f"{path}: images are {height} x {width}; the rule is H = W (crop or pad)")
-    if height % STEP or not SMALLEST <= height <= LARGEST:
-        raise DataError(f"{path}: images have side {height}; the rule is a multiple of {STEP} "
-                        f"from {SMALLEST} to {LARGEST}")
-    if count < FEWEST:
-        raise DataError(f"{path}: {count} images; at least {FEWEST} are needed for a 6:1 split")
-    images = _as_bytes(images, path)
-    if (images == images[:, :1, :1]).all():
-        raise DataError(f"{path}: each of the {count} images is constant; at least one must not be")
-    if (images == images[:1]).all():
-        raise DataError(f"{path}: all {count} images are the same picture; at least two must "
-                        "differ")
+    _need(height == width, f"images are {height} x {width}; the rule is H = W (crop or pad)")
+    _need(height % STEP == 0 and SMALLEST <= height <= LARGEST, f"images have side {height}; the "
+          f"rule is a multiple of {STEP} from {SMALLEST} to {LARGEST}")
+    _need(count >= FEWEST, f"{count} images; at least {FEWEST} are needed for a 6:1 split")
+    images = _as_bytes(images)
+    _need((images != images[:, :1, :1]).any(),
+          f"each of the {count} images is constant; at least one must not be")
+    _need((images != images[:1]).any(),
+          f"all {count} images are the same picture; at least two must differ")
     return images
 
 
-def _as_bytes(images: np.ndarray, path) -> np.ndarray:
+def _as_bytes(images: np.ndarray) -> np.ndarray:
     if images.dtype == np.uint8:
         return np.ascontiguousarray(images)
-    if images.dtype.kind != "f":
-        raise DataError(f"{path}: images have dtype {images.dtype}; the rule is uint8, or floats "
-                        "in [0, 1]")
+    _need(images.dtype.kind == "f",
+          f"images have dtype {images.dtype}; the rule is uint8, or floats in [0, 1]")
     bad = np.argwhere(~np.isfinite(images))
     if len(bad):
-        raise DataError(f"{path}: image {bad[0][0]} holds {images[tuple(bad[0])]} ({len(bad)} "
-                        "values are not finite); all values must be finite")
+        raise DataError(f"image {bad[0][0]} holds {images[tuple(bad[0])]} ({len(bad)} values are "
+                        "not finite); all values must be finite")
     low, high = float(images.min()), float(images.max())
-    if low < 0 or high > 1:
-        raise DataError(f"{path}: float images run from {low:g} to {high:g}; the rule is [0, 1] "
-                        "(for 0 to 255, save them as uint8)")
+    _need(low >= 0 and high <= 1, f"float images run from {low:g} to {high:g}; the rule is [0, 1] "
+          "(for 0 to 255, save them as uint8)")
     return np.floor(images.astype(np.float64) * 255.0 + 0.5).astype(np.uint8)
 
 
-def _attribute(name: str, values: np.ndarray, count: int, path) -> np.ndarray:
-    if values.shape != (count,):
-        raise DataError(f"{path}: array {name!r} has shape {list(values.shape)}; every array but "
-                        f"'images' must be a 1-D attribute vector of length {count}")
-    if values.dtype.kind not in "biufU":
-        raise DataError(f"{path}: attribute {name!r} has dtype {values.dtype}; the rule is "
-                        "booleans, numbers or strings")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError(f"{path}: attribute {name!r} holds "
-                        f"{np.count_nonzero(~np.isfinite(values))} values that are not finite")
+def _attribute(name: str, values: np.ndarray, count: int) -> np.ndarray:
+    _need(values.shape == (count,), f"array {name!r} has shape {list(values.shape)}; every array "
+          f"but 'images' must be a 1-D attribute vector of length {count}")
+    _need(values.dtype.kind in "biufU", f"attribute {name!r} has dtype {values.dtype}; the rule is "
+          "booleans, numbers or strings")
+    bad = np.count_nonzero(~np.isfinite(values)) if values.dtype.kind == "f" else 0
+    _need(not bad, f"attribute {name!r} holds {bad} values that are not finite")
     return values
