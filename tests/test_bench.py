@@ -14,6 +14,7 @@ from small import tiny
 
 from helpers import bench, bench_closed, bench_measure, bench_sampling, bench_training, laws, run
 from helpers.diffusion import Cell, cell_key, fitted
+from helpers.intervals import Interval
 from helpers.store import Store
 
 torch.set_num_threads(1)
@@ -182,13 +183,17 @@ def test_solvers_reach_the_converged_picture(monkeypatch):
     found = solvers(monkeypatch, 8, grids, ("heun", 48))
     assert [r["nfe"] for r in found["rows"]] == [3, 5, 47, 2]
     assert found["rows"][2]["agreement"][0] == 1.0 and found["reached"]["heun"] is not None
+    assert [bool(r["closed"]) for r in found["rows"]] == [True] * 4
+    assert found["rows"][2]["closed"][0] >= found["rows"][0]["closed"][0]
     assert found["cheapest"] in grids and found["weights"] == "trained here for 4 steps"
 
 
 def test_reached_means_reached_for_good(monkeypatch):
     """A grid that agrees once by luck and fails later has not reached the mark there."""
-    apart = iter([99, 1, 99, 1, 1, 99, 99])
-    monkeypatch.setattr(bench_sampling, "mae", lambda a, b: np.full(4, next(apart)))
+    shares = iter([.5, 1, .5, 1, 1, .5, .5])
+    monkeypatch.setattr(bench_sampling, "SHARP", 0)
+    monkeypatch.setattr(bench_sampling, "mae_score",
+                        lambda a, b: Interval(next(shares), 0.0, 1.0))
     grids = {"heun": (1, 2, 3, 4, 5), "euler": (1, 2)}
     found = solvers(monkeypatch, 4, grids, ("heun", 2))
     assert found["reached"] == {"heun": 7, "euler": None} and found["cheapest"] == "heun"

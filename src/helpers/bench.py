@@ -138,16 +138,18 @@ def _ratios(one: dict) -> list[str]:
 def _solvers(one: dict) -> list[str]:
     rows = []
     for row in one["rows"]:
-        value, low, high = row["agreement"]
-        rows.append([row["solver"], str(row["steps"]), str(row["nfe"]),
-                     f"{value:.3f} ({low:.3f} to {high:.3f})", f"{row['median_distance']:.2g}/255",
-                     f"{row['seconds']:.3g}"])
-    header = ("solver", "steps", "network calls", "agreement (95 %)", "median distance", "seconds")
+        shares = ["–" if not found else "{:.3f} ({:.3f} to {:.3f})".format(*found)
+                  for found in (row["agreement"], row["closed"])]
+        rows.append([row["solver"], str(row["steps"]), str(row["nfe"]), *shares,
+                     f"{row['median_distance']:.2g}/255", f"{row['seconds']:.3g}"])
+    header = ("solver", "steps", "calls", "network agrees (95 %)", "closed form agrees (95 %)",
+              "median distance, network", "seconds, network")
     texts = [f"{solver} {'never here' if n is None else f'{n} calls'}"
              for solver, n in one["reached"].items()]
     return [f"Agreement with {one['reference']}, on {one['noises']} noises. Weights: "
-            f"{one['weights']}.", "", verdicts.table(header, rows), "",
-            f"{one['wanted']:.0%} agreement: {', '.join(texts)}; cheapest: "
+            f"{one['weights']}; closed form: the empirical denoiser of {one['images']:,} of its "
+            "training images.", "", verdicts.table(header, rows), "",
+            f"{one['wanted']:.0%} agreement of the network: {', '.join(texts)}; cheapest: "
             f"{one['cheapest'] or 'none'}."]
 
 

@@ -12,14 +12,13 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from helpers import laws, networks, objectives
+from helpers import laws, networks, objectives, oracles
 from helpers.bench_measure import compare, timed
 from helpers.datasets import to_uint8
 from helpers.diffusion import Cell, Model, fitted, load, train
-from helpers.intervals import wilson
 from helpers.noise import Bank
 from helpers.sampling import nfe, sample_in_batches
-from helpers.scores import mae
+from helpers.scores import mae, mae_score
 from helpers.store import Store
 
 CELL = Cell()  # the chapters' own: Fashion-MNIST 16x16, EDM, 80,000 parameters
@@ -28,9 +27,10 @@ STEPS, COUNT, BATCH = 18, 128, 128
 SCHEDULERS = {"euler": "EDMEulerScheduler", "dpmpp2m": "EDMDPMSolverMultistepScheduler"}
 GRIDS = {  # steps tried, few to many
     "heun": (5, 7, 9, 12, 15, 18, 24, 32, 48, 64),
-    "euler": (18, 35, 64, 96, 128, 192, 256, 384, 512, 768),
-    "dpmpp2m": (8, 10, 12, 15, 18, 24, 35, 48, 64, 96, 128),
+    "euler": (18, 35, 64, 128, 256, 512),
+    "dpmpp2m": (7, 8, 9, 10, 12, 14, 18, 24, 35, 48, 64),
 }
+SHARP, IMAGES = 24, 4096  # closed form: steps looked at, training images
 REFERENCE = ("heun", 256)
 WANTED, NOISES = 0.99, 512
 TOY = Cell(dataset="digits8", size=8, n=64, network="unet-20k", batch=8, steps=4, warmup=2)
@@ -166,36 +166,44 @@ def measure_solvers(device: str, rounds: int, store: str, quick: bool = False) -
     -------
     dict
         ``rows``: solver, steps, nfe, agreement (share of noises whose pictures differ by less than
-        15/255 on average; value and Wilson interval), seconds; ``reached``: for each solver the
-        fewest NFE from which every tried one reaches `WANTED`, or None; ``cheapest``: its solver.
+        15/255 on average; value and Wilson interval), the same for the empirical denoiser of
+        `IMAGES` training images as ``closed`` (None beyond `SHARP` steps), seconds; ``reached``:
+        for each solver the fewest NFE from which every tried one reaches `WANTED` on the network,
+        or None; ``cheapest``: its solver.
     """
     grids, reference, noises = (TOY_GRIDS, TOY_REFERENCE, TOY_NOISES) if quick else (
         GRIDS, REFERENCE, NOISES)
     model, origin = network(store, TOY if quick else None)
-    denoiser, epsilon = model.denoiser(device=device), _epsilon(model, noises, device)
+    trained, epsilon = model.denoiser(device=device), _epsilon(model, noises, device)
+    law = laws.load(model.cell.dataset, model.cell.size)
+    images = law.subset(min(IMAGES, model.cell.n), half=model.cell.half)
+    exact = oracles.Empirical(torch.from_numpy(images).to(device))
 
-    def draw(solver, steps):
+    def draw(solver, steps, denoiser=trained):
         kept = []
         seconds, _ = timed(lambda: kept.append(sample_in_batches(
             denoiser, epsilon, min(BATCH, noises), solver=solver, steps=steps)), device)
         return to_uint8(kept[0].numpy()), seconds
 
     draw("euler", 2)  # warm-up
-    truth, _ = draw(*reference)
+    truth, sharp = draw(*reference)[0], draw(*reference, exact)[0]
     rows, reached = [], {}
     for solver, grid in grids.items():
         enough = None
         for steps in sorted(grid):
             drawn, seconds = draw(solver, steps)
             apart = mae(drawn, truth)
-            share = wilson(int((apart < 15).sum()), noises)
+            share = mae_score(drawn, truth)
+            closed = mae_score(draw(solver, steps, exact)[0], sharp) if steps <= SHARP else None
             cost = nfe(solver, steps)
             rows.append({"solver": solver, "steps": steps, "nfe": cost, "seconds": seconds,
                          "agreement": [share.value, share.low, share.high],
+                         "closed": closed and [closed.value, closed.low, closed.high],
                          "median_distance": float(np.median(apart))})
             enough = (enough or cost) if share.value >= WANTED else None
         reached[solver] = enough
     known = {s: v for s, v in reached.items() if v is not None}
     return {"rows": rows, "reached": reached, "wanted": WANTED, "noises": noises,
             "cheapest": min(known, key=known.get) if known else None, "weights": origin,
+            "images": len(images),
             "reference": f"{reference[0]}, {reference[1]} steps"}
