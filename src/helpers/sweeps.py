@@ -8,7 +8,7 @@ resamples the models. Sizes and steps are handled as log2, since both grids are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,16 +16,19 @@ import numpy as np
 from helpers import objectives, scores
 from helpers.intervals import (
     Interval,
+    Trough,
     bootstrap,
     crossing,
     first_crossing,
     fit_slope,
     slope,
+    trough,
     wilson,
 )
 
-__all__ = ["Growth", "Run", "Transition", "excess", "growth", "over_sizes", "reading", "shares",
-           "transition", "unlog", "watch"]
+__all__ = ["Dip", "Growth", "Run", "Sweep", "Transition", "clear", "dip",
+           "excess", "growth", "guarded", "over_sizes", "reading", "shares", "text", "transition",
+           "unlog", "watch"]
 
 UNKNOWN = Interval(np.nan, np.nan, np.nan)
 
@@ -58,6 +61,114 @@ def unlog(found: Interval, grid: Sequence[float], say: bool = True) -> Interval 
     return Interval(*(float(2**end) for end in ends))
 
 
+class Sweep:
+    """Pictures of several roles (a width, a second seed, ...) along a grid of sizes.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+    pictures : mapping of str to list of uint8 [noises, H, W, C]
+        One entry for each size; a list may end early. The noises are the same everywhere.
+    train : list of uint8 [N, H, W, C]
+        Training images of each size.
+    embed : callable
+        Images to embedding.
+    threshold : float
+        Similarity of two embeddings above which pictures count as the same.
+    seed : int
+        Seed of the permutations.
+    """
+
+    SCORES = ("RP score", "MAE score")  # keys of `hits`, `null` and `nearest`
+
+    def __init__(self, sizes: Sequence[int], pictures: Mapping[str, list], train: list,
+                 embed: Callable, threshold: float, seed: int = 0):
+        self.sizes, self.pictures, self.train = list(sizes), dict(pictures), train
+        self.embed, self.threshold, self.seed = embed, threshold, seed
+        self.embedded = {role: [embed(x) for x in found] for role, found in pictures.items()}
+        self.references = [embed(x) for x in train]
+
+    def _alike(self, a, b) -> np.ndarray:
+        return scores.similarity(a, b) > self.threshold
+
+    def novel(self, items, references) -> np.ndarray:
+        """Whether each embedding is no near copy of a reference, bool [n]: GL is its mean."""
+        return scores.nearest_similarity(items, references) <= self.threshold
+
+    def hits(self, a: str, b: str) -> dict[str, np.ndarray]:
+        """Whether the pictures of two roles are the same, bool [noises, sizes] for each score."""
+        return {"RP score": over_sizes(self._alike, self.embedded[a], self.embedded[b]),
+                "MAE score": over_sizes(scores.agree, self.pictures[a], self.pictures[b])}
+
+    def null(self, a: str, b: str) -> dict[str, list[Interval]]:
+        """Both scores at each size after the noises of `b` were permuted."""
+        def permuted(judge, items):
+            return [scores.null_score(x, y, judge, self.seed)
+                    for x, y in zip(items[a], items[b], strict=False)]
+
+        return {"RP score": permuted(lambda x, y: scores.rp(x, y, self.threshold), self.embedded),
+                "MAE score": permuted(scores.mae_score, self.pictures)}
+
+    def nearest(self, role: str, noise: np.ndarray) -> dict[str, list[Interval]]:
+        """Both scores of a role with the training image nearest to each noise [n, C, H, W]."""
+        found = [scores.nearest_to_noise(noise, images)[0] for images in self.train]
+        return {"RP score": shares(over_sizes(self._alike, self.embedded[role],
+                                              map(self.embed, found))),
+                "MAE score": shares(over_sizes(scores.agree, self.pictures[role], found))}
+
+    def novelty(self, roles: Sequence[str], unseen: np.ndarray | None = None) -> dict[str, dict]:
+        """Answers to whether pictures are new, bool [noises, sizes] by answer and role.
+
+        Novel by the descriptor; no copy by the one-third rule; in agreement with `unseen`, where
+        given, the pictures of a model that saw other images.
+        """
+        found = {"GL": {r: over_sizes(self.novel, self.embedded[r], self.references)
+                        for r in roles},
+                 "no copies": {r: ~over_sizes(scores.copies, self.pictures[r], self.train)
+                               for r in roles}}
+        if unseen is not None:
+            found["like unseen data"] = {r: over_sizes(lambda x: scores.agree(x, unseen),
+                                                       self.pictures[r]) for r in roles}
+        return found
+
+
+def text(found: Interval | float | str, fmt: str = ".2f") -> str:
+    """Write a number or an interval with `fmt`; text passes (`unlog` of a censored value)."""
+    return found if isinstance(found, str) else format(found, fmt)
+
+
+@dataclass(frozen=True)
+class Dip(Trough):
+    """A trough along sizes: `location` in images, the shares at both ends, number of the lowest."""
+
+    first: Interval
+    last: Interval
+    at: int
+
+    def row(self) -> list[Interval | str]:
+        """First, lowest, where, last and depth, for a table."""
+        return [self.first, self.lowest, f"{self.location:,.0f}", self.last, self.depth]
+
+    def kappa(self, null: Sequence[Interval]) -> list[float]:
+        """First, lowest and last beyond chance, given the null at each size."""
+        return [scores.kappa(share.value, null[k].value) for share, k in
+                ((self.first, 0), (self.lowest, self.at), (self.last, -1))]
+
+
+def dip(sizes: Sequence[int], hits: np.ndarray, seed: int = 0) -> Dip:
+    """Trough (`helpers.intervals.trough`) of bool [noises, k] along the first k `sizes`.
+
+    A single size is its own trough, of depth 0.
+    """
+    hits = np.asarray(hits)
+    sizes, ends = list(sizes)[:hits.shape[1]], shares(hits)
+    twice = 2 if len(sizes) == 1 else 1
+    grid = np.log2(sizes) if twice == 1 else np.log2(sizes[0]) + np.arange(2)
+    found = vars(trough(grid, np.repeat(hits, twice, axis=1), seed=seed))
+    return Dip(**found | {"location": unlog(found["location"], sizes)}, first=ends[0],
+               last=ends[-1], at=int(hits.mean(axis=0).argmin()))
+
+
 @dataclass(frozen=True)
 class Transition:
     """Where a share crosses one half for each width (log2 images), and how that grows.
@@ -68,6 +179,13 @@ class Transition:
     half: dict[str, Interval]
     exponent: Interval
     at_least: float
+
+    @property
+    def power(self) -> Interval | str:
+        """The exponent, or in words its bound, or that it cannot be measured."""
+        if np.isfinite(self.exponent.value):
+            return self.exponent
+        return "not measurable" if np.isnan(self.at_least) else f"at least {self.at_least:.2f}"
 
 
 def transition(sizes: Sequence[int], parameters: Mapping[str, int], hits: Mapping[str, np.ndarray],
@@ -220,3 +338,18 @@ def reading(held_out: float, own: float, best: float, guard: float = 1.1) -> str
     if held_out <= guard * best:
         return "counts"
     return "memorising" if own <= guard * best else "undertrained"
+
+
+def clear(held_out: Mapping[str, Mapping], guard: float, seed: int = 0):
+    """Worst excess over the best loss of models by role, and which of them are within the guard."""
+    ranked = sorted(held_out, key=lambda role: held_out[role]["loss"])
+    best, worst = held_out[ranked[0]], held_out[ranked[-1]]
+    return excess(worst, best, seed), {role: found["loss"] <= guard * best["loss"]
+                                       for role, found in held_out.items()}
+
+
+def guarded(record: Mapping, best: float, guard: float = 1.1) -> str:
+    """A map's held-out loss relative to the best one, with its `reading` where it lies above."""
+    held_out, own = record["held_out"]["loss"], record["fitted"]["loss"]
+    word = reading(held_out, own, best, guard)
+    return f"{held_out / best:.2f}" + (f" {word}" if word != "counts" else "")
