@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from helpers.project import UsageError
+from helpers.project import UsageError, own_folder
 
 COPIED = ("_config.yml", "_toc.yml", "LICENSE", "CITATION.cff", "CHANGELOG.md", "README.md")
 STRICT = ("-W", "-n", "--keep-going")
@@ -38,9 +38,7 @@ def build(source: Path, out: Path, builder: tuple[str, ...] = ()) -> Path:
         import jupyter_book  # noqa: F401
     except ImportError as error:
         raise UsageError("building needs jupyter-book 1.x: pip install -e '.[docs]'") from error
-    target = out / "_build"
-    if target.exists():
-        shutil.rmtree(target)
+    target = own_folder(out / "_build")
     done = subprocess.run(
         [sys.executable, "-c", "import sys; from jupyter_book.cli.main import main; "
          "sys.exit(main())", "build", str(source), "--path-output", str(out), *STRICT, *builder],
@@ -68,9 +66,7 @@ def copy_sources(root: Path, target: Path, own: Iterable[Path], figures: str | N
     """
     from helpers import claims
 
-    if target.exists():
-        shutil.rmtree(target)
-    target.mkdir(parents=True)
+    own_folder(target)
     for name in COPIED:
         if (root / name).is_file():
             shutil.copy2(root / name, target / name)

@@ -85,8 +85,9 @@ def out_folder(root: Path, options: Namespace) -> Path:
         raise UsageError("--fresh ignores the published measurements, so it cannot write to "
                          "notebooks: choose another --out")
     kept = [root / name for name in ("results", "src", "book", "data", ".git")]
-    if out in (root, root / "tests") or any(out.is_relative_to(folder) for folder in kept):
-        raise UsageError(f"--out {options.out} is part of the book itself: choose another folder")
+    if out in (root, root / "tests", *root.parents) or any(map(out.is_relative_to, kept)):
+        raise UsageError(f"--out {options.out} is part of the book itself or holds it: choose "
+                         "another folder")
     return out
 
 

@@ -9,6 +9,7 @@ import ast
 import difflib
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PROFILES = ("quick", "laptop", "paper")
+MARK = ".made-by-same-noise"  # in folders that the program may empty
 
 
 class UsageError(Exception):
@@ -63,6 +65,24 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def own_folder(path: Path) -> Path:
+    """Make `path` anew, an empty folder that only this program writes to.
+
+    Raises
+    ------
+    UsageError
+        If something is there that this program did not make; it stays as it is.
+    """
+    mark = path / MARK
+    if path.exists() and not mark.is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"{path} holds files that this program did not make, and it would have to "
+                         "empty that folder: choose another --out, or move it away")
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    mark.touch()
+    return path
 
 
 def chapters(root: Path) -> list[Path]:

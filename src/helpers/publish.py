@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import errno
 import os
-import shutil
 import sys
+import tempfile
 import time
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -15,7 +15,7 @@ from pathlib import Path
 from helpers import book, claims, costs, notebooks
 from helpers.execute import ChapterError, Progress, environment, execute, kill_tree, memory_mb
 from helpers.planning import Job, plan
-from helpers.project import UsageError, chapters
+from helpers.project import UsageError, chapters, own_folder
 
 # A ValueError names a value that a chapter or the package refuses.
 PLAIN_ERRORS = ("DataError", "StoreError", "OSError", "UsageError", "ValueError")
@@ -70,6 +70,12 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def shown(path: Path) -> str:
+    """Write a path as seen from the working directory, if it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def run_job(job: Job, env: dict[str, str], failed: Path, progress: Progress) -> None:
     """Execute one chapter and move it into place; the target changes only on success.
 
@@ -86,10 +92,10 @@ def run_job(job: Job, env: dict[str, str], failed: Path, progress: Progress) -> 
     except ChapterError as error:
         if progress.stopped:
             raise
-        shown = failed / job.target.name
-        notebooks.write(notebooks.clean(executed, job.run), shown)
+        kept = failed / job.target.name
+        notebooks.write(notebooks.clean(executed, job.run), kept)
         raise ChapterError(error.kind, f"chapter {job.slug} failed: {error} (the notebook so far: "
-                           f"{shown})") from None
+                           f"{shown(kept)})") from None
     notebooks.write(notebooks.clean(executed, job.run), job.target)
 
 
@@ -108,8 +114,12 @@ def run(root: Path, options: Namespace) -> list[Path]:
     board, jobs = Board(), plan(root, options)
     out = jobs[0].target.parent
     publish, where = out == root / "notebooks", settings(root, out, options)
+    for folder in [out, Path(where["store"]), *([root / "results"] if publish else [])]:
+        _writable(folder)
     if where["results"] == "off":
-        shutil.rmtree(where["store"], ignore_errors=True)
+        own_folder(Path(where["store"]))
+    if options.build and not publish:
+        own_folder(out / "book")
     waiting = []
     for job in jobs:
         skip = publish and not options.force
@@ -135,11 +145,23 @@ def run(root: Path, options: Namespace) -> list[Path]:
                 book.copy_sources(root, source, [job.target for job in jobs], where["figures"])
             board.say(f"the book: {book.build(source, source)}")
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        full = error.errno == errno.ENOSPC or f"[Errno {errno.ENOSPC}]" in str(error)
+        if not full:
             raise
         raise UsageError(f"no space left on the device ({error.filename or out}): free some space "
                          "or choose another --out; nothing published was changed") from error
     return [job.target for job in jobs]
+
+
+def _writable(folder: Path) -> None:
+    """Refuse, before any training, a folder that cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written to ({error.strerror or error}): free some "
+                         "space or choose another folder") from error
 
 
 def _run_all(jobs: list[Job], env: dict[str, str], failed: Path, at_once: int,
@@ -152,7 +174,7 @@ def _run_all(jobs: list[Job], env: dict[str, str], failed: Path, at_once: int,
         mine.began = time.monotonic()
         run_job(job, env, failed, mine)
         board.say(f"{job.slug}: done in {clock(time.monotonic() - mine.began)}, at most "
-                  f"{mine.peak_mb:.0f} MB")
+                  f"{mine.peak_mb:.0f} MB: {shown(job.target)}")
 
     pool = ThreadPoolExecutor(at_once)
     futures = waiting = {pool.submit(one, job) for job in jobs}

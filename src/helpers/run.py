@@ -148,7 +148,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     args = parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for closing in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops kernels, too
+        signal.signal(closing, signal.default_int_handler)
     try:
         return args.handler(args) or 0
     except UsageError as error:
@@ -161,6 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _say(f"{args.command} needs the package {error.name}, which is not installed: "
                     "pip install -r requirements.lock", 2)
+    except OSError as error:  # full or read-only disks, a file where a folder is due, ...
+        return _say(f"{error}; nothing published was changed", 2)
     except Exception as error:
         if type(error).__name__ in ("StoreError", "DataError", "RuntimeError"):
             return _say(error, 2)
