@@ -27,12 +27,12 @@ help: ## Show this list
 	@echo "One chapter, other parameters: .venv/bin/python -m helpers run --help"
 
 quick: $(VENV)/.complete ## Run every chapter at toy size on this machine, then build that book
-	$(RUN) run --profile quick --fresh --out $(SCRATCH)/quick --build
+	$(RUN) run --profile quick --fresh --jobs 3 --workers 1 --out $(SCRATCH)/quick --build
 
 test: export TQDM_DISABLE := 1
 test: $(VENV)/.complete ## Unit tests, then the quick chapters recomputed and compared
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile
-	$(VENV)/bin/python -m pytest -q --nbval -n 2 --dist loadfile tests/notebooks
+	$(VENV)/bin/python -m pytest -q --nbval -n 3 --dist loadfile tests/notebooks
 
 laptop: $(VENV)/.complete ## Recompute the published results (hours; resumes where it stopped)
 	$(RUN) run --profile laptop

@@ -291,10 +291,10 @@ c.table(("N", "Steps made", "Copies at the end", "Onset, steps", "Onset, epochs"
 
 # %% [markdown]
 # The steps until copying begins follow $N$ to the power {glue:text}`onset_slope` (interval over the models that
-# copied; over noises {glue:text}`onset_slope_noises`); 1 would be a fixed number of epochs. Censored within
-# {glue:text}`long_steps` steps: {glue:text}`onset_censored`. The least lead of agreement over copying is
-# {glue:text}`least_lead` octaves; above 0, a network first draws what one trained on other images draws, and
-# copies later.
+# copied; over noises {glue:text}`onset_slope_noises`, without bounds where a resample never copies); 1 would be a
+# fixed number of epochs. Censored within {glue:text}`long_steps` steps: {glue:text}`onset_censored`. The least lead
+# of agreement over copying is {glue:text}`least_lead` octaves; above 0, a network first draws what one trained on
+# other images draws, and copies later.
 #
 # ## Which models count
 #
@@ -311,7 +311,7 @@ c.table(("N", "Epochs", *(short.get(r, f"{short[middle]}, {r}") for r in roles))
         [[f"{n:,}", f"{steps * batch / n:,.1f}", *(
             sweeps.guarded(lost[r, n], best_loss, guard) if (r, n) in lost else "–" for r in roles)] for n in sizes],
         "tab:regimes-guard", f"Held-out loss of every model of the sweep after {steps:,} steps, relative to the "
-        "best of all; a model above the guard is named.")
+        "best of all. Above the guard: m, memorising; u, undertrained.")
 
 # %% [markdown]
 # At the largest $N$ the worst model has {glue:text}`guard_worst` times the loss of the best (interval over noise
@@ -365,7 +365,7 @@ c.record_all(
     agreement_first=lax.first, agreement_last=lax.last, agreement_depth=lax.depth, shallower=shallower,
     gl_first=first["GL"][0], gl_last=first["GL"][-1], gl_real=real[-1], uncopied_first=first["no copies"][0],
     transition_exponent=gl.power, uncopied_exponent=uncopied.power, guard_worst=excess,
-    **{name: "not measurable" if np.isnan(x.value) else x.value if np.isnan(x.low) else x
+    **{name: "not measurable" if np.isnan(x.value) else x if np.isfinite([x.low, x.high]).all() else x.value
        for name, x in (("onset_slope", grown.over_models), ("onset_slope_noises", grown.over_noises))},
     least_lead=min((runs[n].lead for n in grown.reached), key=lambda x: x.value, default="not measurable"),
     onset_censored=", ".join(f"N = {n:,}" for n in grown.censored) or "none",

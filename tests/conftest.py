@@ -38,7 +38,7 @@ def pytest_configure(config):
     folder = tempfile.mkdtemp(prefix="same-noise-tests-")
     config.stash[_owned] = folder
     settings = environment(store=f"{folder}/store", results="off", profile="quick", device="cpu",
-                           records=f"{folder}/records.jsonl", test_folder=folder)
+                           workers="1", records=f"{folder}/records.jsonl", test_folder=folder)
     for name in [name for name in os.environ if name not in settings]:
         del os.environ[name]
     os.environ.update(settings)

@@ -73,6 +73,7 @@ def test_layouts_and_ranges_are_one(folder):
     (np.zeros((3, 8, 8), np.int32), "is int32; needed is uint8 or float"),
     (np.full((3, 8, 8), np.nan, np.float32), "192 values are NaN"),
     (np.full((3, 8, 8), 200.0, np.float32), "values from 200 to 200"),
+    (np.linspace(-0.001, 1, 192).reshape(3, 8, 8), "could be .-1, 1. or .0, 1."),
 ])
 def test_wrong_samples_name_the_file_and_the_rule(folder, array, said):
     with pytest.raises(UsageError, match=said) as caught:

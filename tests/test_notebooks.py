@@ -1,5 +1,6 @@
 """The executed notebooks: fresh, small, complete, free of machine paths, with the right numbers."""
 
+import hashlib
 import json
 import os
 import re
@@ -9,10 +10,13 @@ import sys
 from pathlib import Path
 
 import expected
+import numpy as np
 import pytest
 import toy
 
 from helpers import claims, freshness, notebooks, project, run
+from helpers.project import UsageError
+from helpers.store import Store
 from helpers.verdicts import KEPT, RECORD_MIME
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -221,6 +225,9 @@ def test_records_of_changed_code_are_reported(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(json.dumps(
             {"stage": "map", "version": 1, "modules": ["m"], "fingerprint": print_}))
+        digest = hashlib.sha256((folder / "record.json").read_bytes()).hexdigest()
+        (folder / "manifest.json").write_text(json.dumps(
+            {"files": {"record.json": {"sha256": digest}}}))
     monkeypatch.setattr(freshness, "code_fingerprint", lambda modules: "new")
     found = freshness.record_problems(tmp_path)
     assert len(found) == 1 and "1 published measurements of stage map (version 1)" in found[0]
@@ -229,3 +236,20 @@ def test_records_of_changed_code_are_reported(tmp_path, monkeypatch):
     assert freshness.record_problems(tmp_path) == []
     monkeypatch.setattr(freshness, "code_fingerprint", lambda modules: "newer")
     assert len(freshness.record_problems(tmp_path)) == 1
+
+
+def test_damaged_measurements_are_reported(tmp_path):
+    store = Store(tmp_path / "results")
+    store.put("ab" * 32, {"stage": "map", "version": 1, "modules": [], "fingerprint": ""},
+              {"x": np.arange(3)})
+    sound = freshness.record_problems(tmp_path)
+    assert not any("manifest" in line for line in sound)
+    path = next((tmp_path / "results").rglob("arrays.safetensors"))
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    found = freshness.record_problems(tmp_path)
+    assert "results/abababababab: arrays.safetensors differ from the manifest" in found[0]
+    path.with_name("record.json").write_text("{")
+    with pytest.raises(UsageError, match="record.json is damaged .* `git checkout results`"):
+        freshness.record_problems(tmp_path)

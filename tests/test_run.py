@@ -67,6 +67,7 @@ def line(capsys):
     (["--profile", "quick", "-p", "seed", "1", "--out", "tests/notebooks"], ["profile quick"]),
     (["--out", "results/mine"], ["part of the book itself"]),
     (["--out", "."], ["part of the book itself"]),
+    (["--out", ".."], ["part of the book itself or holds it"]),
 ])
 def test_a_wrong_request_ends_in_one_line(root, capsys, arguments, said):
     before = sorted(root.rglob("*"))
@@ -259,6 +260,44 @@ def _alive(pid):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+@pytest.mark.parametrize("name, more", [("store", ["--fresh"]), ("book", ["--build"])])
+def test_a_readers_own_folder_is_never_emptied(root, tmp_path, capsys, name, more):
+    mine = tmp_path / "mine" / name
+    mine.mkdir(parents=True)
+    (mine / "thesis.txt").write_text("years of work")
+    assert helpers("run", "01", "--profile", "quick", "--out", tmp_path / "mine", *more) == 2
+    assert "did not make" in line(capsys) and (mine / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_anything_runs(root, tmp_path, capsys,
+                                                                       monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(publish, "run_job", lambda *_: pytest.fail("a chapter ran"))
+    assert helpers("run", "01", "--profile", "quick", "--out", tmp_path / "file" / "x") == 2
+    assert "cannot be written to" in line(capsys)
+    monkeypatch.setenv("SAME_NOISE_STORE", str(tmp_path / "file"))
+    assert helpers("run", "01", "--profile", "quick", "--out", tmp_path / "mine") == 2
+    assert "cannot be written to" in line(capsys)
+
+
+@pytest.mark.parametrize("text, said", [
+    ("- a", "got ['a']"), ("quick: 3", "quick: needed"), ("quick: {all: [1]}", "quick, all"),
+    ("quick: {01_tyo: {points: 3}}", "no chapter '01_tyo'"), (b"\xff", "not valid YAML"),
+])
+def test_profiles_that_cannot_be_meant(root, capsys, text, said):
+    raw = text if isinstance(text, bytes) else text.encode()
+    (root / "notebooks" / "profiles.yml").write_bytes(raw)
+    assert helpers("run", "01", "--profile", "quick") == 2
+    assert said in line(capsys)
+
+
+def test_a_parameters_cell_that_is_no_python(root, capsys):
+    script = root / "notebooks" / "01_toy.py"
+    script.write_text(script.read_text().replace("points: int = ", "points: int = 2000 + + = "))
+    assert helpers("run", "01", "--dry-run") == 2
+    assert "parameters cell, line" in line(capsys)
 
 
 def test_dry_run_says_unknown_without_data(root, capsys):

@@ -181,4 +181,4 @@ def test_guarded_names_only_models_above_the_guard():
         return {"held_out": {"loss": held_out}, "fitted": {"loss": own}}
 
     assert sweeps.guarded(record(1.05, 1.0), 1.0) == "1.05"
-    assert sweeps.guarded(record(2.6, 1.0), 2.0) == "1.30 memorising"
+    assert sweeps.guarded(record(2.6, 1.0), 2.0) == "1.30 m"

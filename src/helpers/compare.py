@@ -68,6 +68,9 @@ def read_samples(path: Path) -> np.ndarray:
     if low < -1.5 or high > 1.5:
         raise UsageError(f"{path}: values from {low:.3g} to {high:.3g}; float images lie in "
                          "[0, 1] or [-1, 1] (save uint8 for 0 to 255)")
+    if -0.2 < low < 0:
+        raise UsageError(f"{path}: the lowest value is {low:.3g}, which could be [-1, 1] or [0, 1] "
+                         "with an undershoot; clip it, or save uint8")
     unit = (images + 1) / 2 if low < 0 else images
     return np.ascontiguousarray((unit.clip(0, 1) * 255).round().astype(np.uint8))
 
@@ -139,14 +142,13 @@ def _sides(args: argparse.Namespace) -> list[np.ndarray]:
         if (path is None) == (folder is None):
             raise UsageError(f"model {side.upper()}: give --{side} FILE or --pipeline-{side} DIR, "
                              "one of the two")
-    found = []
-    for path, folder in sources:
-        if path is not None:
-            found.append(read_samples(path))
-        else:
+    found = [None if path is None else read_samples(path) for path, _ in sources]
+    count = next((len(images) for images in found if images is not None), args.noise_count)
+    for i, (_, folder) in enumerate(sources):
+        if folder is not None:
             from helpers.pipelines import sample
 
-            found.append(sample(folder, len(found[0]) if found else args.noise_count, args.steps))
+            found[i] = sample(folder, count, args.steps)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from helpers import notebooks, verdicts
 from helpers.planning import Job
-from helpers.project import chapters
+from helpers.project import UsageError, chapters
 
 
 def published(root: Path) -> Iterator[tuple[str, dict[str, Any], Path]]:
@@ -20,7 +20,12 @@ def published(root: Path) -> Iterator[tuple[str, dict[str, Any], Path]]:
     """
     files = (root / "results").glob("[0-9a-f][0-9a-f]/*/record.json")
     for path in sorted(files, key=lambda path: path.parent.name):
-        yield path.parent.name, json.loads(path.read_text("utf-8")), path.parent
+        try:
+            record = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise UsageError(f"{path} is damaged ({error}): restore it, for instance with `git "
+                             "checkout results`") from error
+        yield path.parent.name, record, path.parent
 
 
 def _spent(root: Path, path: Path, parameters: dict[str, Any] | None = None) -> tuple | None:

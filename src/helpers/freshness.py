@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from importlib.util import find_spec
@@ -63,8 +64,12 @@ def record_problems(root: Path) -> list[str]:
         print("note: the code behind published measurements is not checked without numpy")
         return []
     changed, found = Counter(), []
-    for key, record, _ in records:
+    for key, record, folder in records:
         stage = record["stage"], record["version"]
+        damage = _damage(folder)
+        if damage:
+            found.append(f"results/{key[:12]}: {damage}: restore it, for instance with `git "
+                         "checkout results`")
         if "modules" not in record or "fingerprint" not in record:
             found.append(f"results/{key[:12]} ({stage[0]}) records no modules and fingerprint")
             continue
@@ -76,6 +81,17 @@ def record_problems(root: Path) -> list[str]:
         f"{count} published measurements of stage {name} (version {version}) were made by other "
         "code: raise the stage's version and run again, or run `python -m helpers audit "
         "--per-stage --record`" for (name, version), count in sorted(changed.items())]
+
+
+def _damage(folder: Path) -> str:
+    """What is wrong with an entry's files by its manifest; empty when nothing is."""
+    try:
+        files = json.loads((folder / "manifest.json").read_text("utf-8"))["files"]
+        wrong = [name for name, sums in files.items() if
+                 hashlib.sha256((folder / name).read_bytes()).hexdigest() != sums["sha256"]]
+    except (OSError, ValueError, KeyError) as error:
+        return f"its manifest or files cannot be read ({type(error).__name__}: {error})"
+    return f"{', '.join(wrong)} differ from the manifest" if wrong else ""
 
 
 def load_audits(root: Path) -> list[dict[str, object]]:

@@ -66,7 +66,10 @@ def _scheduler(folder: Path, steps: int):
                         f"{', '.join((*DDIM_LIKE, *OWN))}; give samples with --a and --b instead")
     own = name in OWN
     scheduler = getattr(diffusers, name if own else "DDIMScheduler").from_config(config)
-    scheduler.set_timesteps(steps)
+    try:
+        scheduler.set_timesteps(steps)
+    except ValueError as error:
+        raise DataError(f"{folder}/scheduler: --steps {steps} does not fit: {error}") from error
     return scheduler, float(scheduler.sigmas[0]) if own else 1.0
 
 

@@ -116,13 +116,27 @@ def read_profiles(root: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """Read ``notebooks/profiles.yml``: profile -> chapter (or "all") -> parameter -> value."""
     import yaml
 
+    where = "notebooks/profiles.yml"
     try:
-        loaded = yaml.safe_load((root / "notebooks" / "profiles.yml").read_text("utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise UsageError(f"notebooks/profiles.yml is not valid YAML: "
-                         f"{' '.join(str(error).split())}") from error
-    return {name: {slug: dict(values or {}) for slug, values in (part or {}).items()}
-            for name, part in loaded.items()}
+        loaded = yaml.safe_load((root / where).read_text("utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+    known = {"all", *(path.stem for path in chapters(root))}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, part in _mapping(loaded, where).items():
+        found[name] = {}
+        for slug, values in _mapping(part, f"{where}, {name}").items():
+            if slug not in known:
+                raise UsageError(f"{where}, {name}: there is no chapter {slug!r}; known: "
+                                 f"{', '.join(sorted(known))}")
+            found[name][slug] = _mapping(values, f"{where}, {name}, {slug}")
+    return found
+
+
+def _mapping(part: Any, where: str) -> dict[str, Any]:
+    if part is not None and not isinstance(part, dict):
+        raise UsageError(f"{where}: needed are lines `name: value`, got {part!r}")
+    return dict(part or {})
 
 
 @dataclass(frozen=True)
@@ -143,7 +157,11 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
         If a default is no literal or a statement is no annotated assignment.
     """
     found, lines = {}, source.splitlines()
-    for node in ast.parse(source).body:
+    try:
+        body = ast.parse(source).body
+    except SyntaxError as error:
+        raise UsageError(f"parameters cell, line {error.lineno}: {error.msg}") from error
+    for node in body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
         if not isinstance(node, ast.AnnAssign) or node.value is None:

@@ -349,7 +349,7 @@ def clear(held_out: Mapping[str, Mapping], guard: float, seed: int = 0):
 
 
 def guarded(record: Mapping, best: float, guard: float = 1.1) -> str:
-    """A map's held-out loss relative to the best one, with its `reading` where it lies above."""
+    """A map's held-out loss relative to the best one; m or u (`reading`) where it lies above."""
     held_out, own = record["held_out"]["loss"], record["fitted"]["loss"]
     word = reading(held_out, own, best, guard)
-    return f"{held_out / best:.2f}" + (f" {word}" if word != "counts" else "")
+    return f"{held_out / best:.2f}" + (f" {word[0]}" if word != "counts" else "")

@@ -9,6 +9,7 @@ pickle are refused.
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -61,10 +62,15 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
     _need(file.is_file(), "no such file")
     try:
         if file.suffix == ".npz":
+            _need(zipfile.is_zipfile(file), "is no .npz archive (numpy.savez writes one), or is "
+                  "damaged")
             with np.load(file, allow_pickle=False) as archive:
                 return dict(archive)
         return load_file(file)
+    except DataError:
+        raise
     except Exception as error:
+        _need("bfloat16" not in str(error), "holds bfloat16 numbers; save them as float32")
         _need("Object arrays" not in str(error), "holds an object array, which needs pickle; save "
               "plain numeric or string arrays instead")
         raise DataError(f"cannot be read as {file.suffix} ({type(error).__name__}: {error}); the "
