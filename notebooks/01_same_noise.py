@@ -36,7 +36,7 @@ noises: int = 1024  # noises of the published bank
 models: list[str] = [  # network, objective, seed; every model sees the same n images
     "unet-80k edm 0", "unet-80k edm 1", "unet-320k edm 0", "unet-80k vp 0", "unet-80k ve 0",
     "unet-80k flow 0", "dit-400k edm 0", "mlp-900k edm 0"]
-longer: dict[str, int] = {"dit-400k": 2, "mlp-900k": 4}  # families that get a multiple of the steps
+longer: dict[str, int] = {"dit-400k": 2, "mlp-900k": 16, "vp": 2, "ve": 4}  # multiples of the steps
 descriptor: str = "squeezenet"  # for the RP score: squeezenet or pixels
 solver_noises: int = 512  # noises of the solver study
 solver_steps: dict[str, list[int]] = {"euler": [9, 18, 36, 64], "heun": [5, 9, 18, 32], "dpmpp2m": [9, 18, 36, 64]}
@@ -103,7 +103,8 @@ bank = Bank(count=noises)
 def cell(label: str, half: int = 0) -> Cell:
     network, objective, number = label.split()
     return Cell(dataset=dataset, size=size, n=n, half=half, network=network, objective=objective,
-                seed=seed + int(number), steps=steps * longer.get(network, 1), batch=batch)
+                seed=seed + int(number), batch=batch,
+                steps=steps * longer.get(network, 1) * longer.get(objective, 1))
 
 
 other = cell(models[1], half=1)  # the same network on images that no other model has seen
