@@ -48,9 +48,10 @@ def test_the_table_of_measurements_matches_the_notebooks():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
 def test_papermill_can_set_the_parameters(path):
+    from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
-    book = parameterize_notebook(notebooks.read(path), {"seed": 7})
+    book = parameterize_notebook(load_notebook_node(str(path)), {"seed": 7})
     tags = [cell.metadata.get("tags", []) for cell in book.cells]
     at = next(k for k, names in enumerate(tags) if "injected-parameters" in names)
     assert "parameters" in tags[at - 1] and "seed = 7" in book.cells[at].source
