@@ -142,11 +142,13 @@ print(f"{len(models)} models and one on disjoint images, {noises} noises each")
 loss = np.array([m.record["held_out"]["loss"] for m in trained[:-1]])
 counted = loss <= guard * loss.min()
 rows = [[name, f"{m.record['parameters']:,}", f"{m.record['steps_made']:,}", f"{value:.3f}",
-         f"{value / loss.min():.2f}", "counts" if good else "undertrained"]
+         f"{value / loss.min():.2f}", "counts" if good else "undertrained",
+         f"{100 * m.record['off_range']:.2f}"]
         for name, m, value, good in zip(names, trained, loss, counted, strict=False)]
-header = ("Model", "Parameters", "Steps", "Held-out loss", "Relative to best", "Guard C18")
+header = ("Model", "Parameters", "Steps", "Held-out loss", "Relative to best", "Guard C18", "Off range, %")
 c.table(header, rows, "tab:same-noise-models",
-        "The models. An asterisk marks a second seed; all see the same training images.")
+        "The models. An asterisk marks a second seed; all see the same training images. Off range: pixels that "
+        "leave the grey scale by more than 15 levels before clipping.")
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 c.record("models_counted", int(counted.sum()))
@@ -210,6 +212,9 @@ raw = [127.5 * np.abs(trained[i].raw.astype(np.float64) - trained[j].raw.astype(
        .mean((1, 2, 3)) for i, j in pairs]
 unclipped = float(np.mean([(r < 15).mean() for r in raw]))
 everyone = bootstrap_pairs(mae_matrix.value, seed=seed)
+off = np.array([m.record["off_range"] for m in trained[:-1]])
+inside = [i for i in chosen if off[i] < 0.01]  # not a rule of the verdict: added after the run
+sane = bootstrap_pairs(mae_matrix.value[np.ix_(inside, inside)], seed=seed) if len(inside) > 2 else agreement
 print(f"agreement over {len(pairs)} pairs of {len(chosen)} models"
       f"{'' if enough_count else ' (fewer than three count)'}: {agreement}")
 print(f"  unclipped {unclipped:.3f}; all {len(models)} models {everyone}; null {null:.3f}")
@@ -225,14 +230,23 @@ c.record_all(".2f", agreement_mean=agreement, agreement_all=everyone, agreement_
              disjoint=baseline["disjoint training images"], nearest_baseline=baseline["nearest training image"],
              gaussian_baseline=baseline["Gaussian map"])
 c.record_all(".3f", agreement_null=null, rp_null=null_rp, rp_threshold=embedder.threshold)
-c.record("off_range", 100 * max(trained[i].record["off_range"] for i in chosen), ".2f", "%");
+c.record("stand_apart", ", ".join(names[i] for i in chosen if i not in inside) or "none")
+c.record_all(".2f", agreement_inside=sane, off_range=100 * float(max(off[chosen])))
 
 # %% [markdown]
 # The agreement over the counted pairs is {glue:text}`agreement_mean`, from
 # {glue:text}`agreement_lowest` for the least to {glue:text}`agreement_highest` for the most similar
 # pair; with the undertrained models (guard: {glue:text}`undertrained`) it is
 # {glue:text}`agreement_all`. Scoring the samples before they are clipped to the grey scale gives
-# {glue:text}`agreement_unclipped`: clipping does not make the models agree. Two models that share
+# {glue:text}`agreement_unclipped`: clipping does not make the models agree.
+#
+# The guard has a blind side. It weighs noise levels as EDM training does, most of them below $\sigma = 3$, while a
+# solver starts at 80. A denoiser can be good where the guard looks and bad where the picture is decided: then its
+# samples leave the grey scale. Counted models with more than 1 % of their pixels off range:
+# {glue:text}`stand_apart`; without them the agreement is {glue:text}`agreement_inside`. That number was added after
+# the run and decides nothing.
+#
+# Two models that share
 # *no* training image agree on {glue:text}`disjoint` of the noises, so at this size it is the
 # distribution that fixes the picture, not the images ({ref}`chap:two-regimes`).
 #
@@ -354,7 +368,7 @@ c.verdict_words()
 # paper's. No distilled or one-step model is among them; they come in a later chapter. Our RP score
 # is not the paper's: its descriptor is not SSCD and its threshold follows another rule, so compare
 # its order, not its size. In the judged models at most {glue:text}`off_range` % of the pixels
-# leave the grey scale by more than 15 levels before clipping.
+# leave the grey scale before clipping.
 #
 # :::{admonition} Rerun this chapter
 # :class: tip
