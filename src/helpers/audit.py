@@ -129,7 +129,8 @@ def main(root: Path, cells: int, seed: int, max_seconds: float, *, per_stage: bo
     entries = {key: (entry, folder) for key, entry, folder in published(root)}
     groups: dict[str, dict] = {}
     for key, (entry, _) in entries.items():
-        groups.setdefault(entry["stage"] if per_stage else "", {})[key] = entry
+        group = f"{entry['stage']} {entry.get('modules')}" if per_stage else ""
+        groups.setdefault(group, {})[key] = entry
     keys = [key for name in sorted(groups) for key in draw(groups[name], cells, seed, max_seconds)]
     if not keys:
         raise UsageError(f"nothing published fits into {max_seconds:g} s "

@@ -70,7 +70,8 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, metavar="S", help="seed of the draw (default: 0)")
     add("--max-seconds", type=float, default=600.0, metavar="T",
         help="expected seconds that the drawn cells may take together (default: 600)")
-    add("--per-stage", action="store_true", help="draw K cells of every stage, T seconds each")
+    add("--per-stage", action="store_true",
+        help="draw K cells of every stage and kind, T seconds each")
     add("--device", default="cpu", choices=("cpu", "cuda"), help="where to compute (default: cpu)")
     add("--record", action="store_true", help="note passed cells in results/audits.json")
 
