@@ -41,6 +41,7 @@ def environment(**settings: str | None) -> dict[str, str]:
     path = [str(SOURCE), *filter(None, [env.get("PYTHONPATH")])]
     env |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
             "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1",
+            "PYTHONWARNINGS": "ignore:IProgress not found",  # bars are off; ipywidgets is not used
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONPATH": os.pathsep.join(path)}
     return env | {f"SAME_NOISE_{name.upper()}": value for name, value in settings.items()
                   if value is not None}
