@@ -1,5 +1,6 @@
 """The audit: what it draws, how it compares, what it notes."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -38,6 +39,10 @@ def book(tmp_path, monkeypatch):
 def change(book, key, **fields):
     path = book / "results" / key[:2] / key / "record.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    manifest = path.with_name("manifest.json")
+    listed = json.loads(manifest.read_text())
+    listed["files"]["record.json"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(listed))
 
 
 def first(book):
