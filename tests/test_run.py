@@ -13,7 +13,7 @@ import psutil
 import pytest
 import toy
 
-from helpers import execute, notebooks, planning, project, publish, run
+from helpers import costs, execute, notebooks, planning, project, publish, run
 from helpers.execute import ChapterError
 from helpers.project import UsageError
 from helpers.syntax import syntax
@@ -324,6 +324,17 @@ def test_dry_run_adds_recorded_costs(root, capsys):
     assert f"{2400 / workers / 60:.0f} min" in out and f"{300 * workers} MB" in out
     assert helpers("run", "02", "-p", "seed", "1", "--dry-run") == 0
     assert "unknown" in capsys.readouterr().out
+
+
+def test_a_network_that_records_share_costs_once():
+    def record(model, spent, trained, sampled):
+        return {"cost": {"seconds": spent}, "training": {"seconds": trained},
+                "sampling_seconds": sampled, "recompute": {"arguments": {"model": model}}}
+
+    first = [record({"n": 1}, 110.0, 100.0, 7.0), record({"n": 1}, 100.0, 100.0, 5.0)]
+    other, closed = record({"n": 2}, 60.0, 50.0, 9.0), {"cost": {"seconds": 3.0}}
+    assert costs.seconds(first) == 100 + 10 + 5
+    assert costs.seconds([*first, other, closed]) == 115 + 60 + 3
 
 
 def test_chapters_side_by_side(root):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,20 @@ def published(root: Path) -> Iterator[tuple[str, dict[str, Any], Path]]:
         yield path.parent.name, record, path.parent
 
 
+def seconds(records: Iterable[dict[str, Any]]) -> float:
+    """Seconds of one core behind records; a network that several of them share counts once."""
+    own, trained = 0.0, {}
+    for record in records:
+        spent = (record.get("cost") or {}).get("seconds", 0.0)
+        training = (record.get("training") or {}).get("seconds", 0.0)
+        own += max(spent - training, record.get("sampling_seconds", 0.0)) if training else spent
+        model = json.dumps((record.get("recompute") or {}).get("arguments", {}).get("model"))
+        trained[model] = max(training, trained.get(model, 0.0))
+    return own + sum(trained.values())
+
+
 def _spent(root: Path, path: Path, parameters: dict[str, Any] | None = None) -> tuple | None:
-    """Cells, seconds, MB of the largest cell and disk behind an executed notebook.
+    """Records, MB of the largest cell and disk behind an executed notebook.
 
     None where nothing is known, or where it was run with other than the given parameters.
     """
@@ -37,31 +49,33 @@ def _spent(root: Path, path: Path, parameters: dict[str, Any] | None = None) -> 
     if not done or (parameters and parameters != done.metadata.get("run", {}).get("parameters")):
         return None
     keys = {key for kept in notebooks.kept(done) for key in kept.get("run", {}).get("keys", ())}
-    known = [(record.get("cost") or {}, folder) for key, record, folder in published(root)
-             if key in keys]
-    disk = sum(file.stat().st_size for _, folder in known for file in folder.iterdir())
-    return known and (str(len(known)), sum(cost.get("seconds", 0.0) for cost, _ in known),
-                      max(cost.get("peak_mb", 0.0) for cost, _ in known), f"{disk / 1e6:.1f} MB")
+    known = {key: (record, folder) for key, record, folder in published(root) if key in keys}
+    disk = sum(file.stat().st_size for _, folder in known.values() for file in folder.iterdir())
+    return known and ({key: record for key, (record, _) in known.items()},
+                      max((record.get("cost") or {}).get("peak_mb", 0.0)
+                          for record, _ in known.values()), f"{disk / 1e6:.1f} MB")
 
 
 def report(root: Path, jobs: Sequence[Job]) -> str:
     """Return a table of expected time, memory and disk of the planned chapters.
 
     Known for an unmodified run at profile laptop once it has been published; "unknown" for
-    everything else. Times are those of a cold store with two worker processes, or one on one core.
+    everything else. Times are those of a cold store with two worker processes, or one on one core;
+    in the sum, what several chapters share counts once.
     """
     workers = min(2, os.cpu_count() or 1)
-    rows, total = [], 0.0
+    rows, union = [], {}
     for job in jobs:
         spent = _spent(root, root / "notebooks" / job.target.name, job.run["parameters"])
         if not spent:
-            total = None
+            union = None
             rows.append([job.slug, job.state, "–", "unknown", "unknown", "unknown"])
             continue
-        cells, seconds, peak, disk = spent
-        total = None if total is None else total + seconds / workers
-        rows.append([job.slug, job.state, cells, _hours(seconds / workers),
-                     f"{workers * peak:.0f} MB", disk])
+        records, peak, disk = spent
+        union = None if union is None else union | records
+        rows.append([job.slug, job.state, str(len(records)),
+                     _hours(seconds(records.values()) / workers), f"{workers * peak:.0f} MB", disk])
+    total = None if union is None else seconds(union.values()) / workers
     header = ("chapter", "notebook", "cells", "time, cold store", "memory at most", "disk")
     return (f"{verdicts.aligned(header, rows)}\n\nprofile {jobs[0].run['profile']}, {workers} "
             f"worker processes; expected in all: {_hours(total)}. Cells already in the store or in "
@@ -77,9 +91,10 @@ def write(root: Path) -> None:
     rows = []
     for script in chapters(root):
         path = script.with_suffix(".ipynb")
-        cells, seconds, peak, disk = _spent(root, path) or ("0", 0.0, 0.0, "0.0 MB")
+        records, peak, disk = _spent(root, path) or ({}, 0.0, "0.0 MB")
         if path.is_file():
-            rows.append([path.stem, cells, _hours(seconds), _hours(seconds / 2),
+            spent = seconds(records.values())
+            rows.append([path.stem, str(len(records)), _hours(spent), _hours(spent / 2),
                          f"{2 * peak:.0f} MB", disk])
     header = ("Chapter at `laptop`", "Published cells", "One core", "Two workers", "Memory", "Disk")
     target = root / "book" / "_generated" / "costs_table.md"
