@@ -1,0 +1,172 @@
+"""From scores to answers: three decision rules, accuracy and AUC with intervals.
+
+- *batch*: the second paper's rule (section 4.2): every pair's difference is scaled to [0, 1] over
+  all victims of both worlds together, averaged, and cut at 1/2. It needs a balanced batch of
+  victims, so it cannot judge a single model.
+- *zero*: world 1 where the score is positive.
+- *calibrated*: the threshold that best splits held-out shadows, each scored by the others, as if
+  they were victims. It judges every victim by itself and is the headline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+from helpers import attacks
+from helpers.attacks import Views
+from helpers.intervals import Interval, bootstrap, calibrate_threshold, wilson
+from helpers.noise import generator
+
+__all__ = ["ATTACKS", "FEWEST", "Judged", "auc", "batch_scores", "held_out", "judge"]
+
+FEWEST = 4  # shadows a side below which no threshold is calibrated; the zero rule stands in
+
+ATTACKS: dict[str, Callable] = {
+    "loss": lambda v, a, b, y, s: attacks.loss_test(v, y),
+    "threshold": lambda v, a, b, y, s: attacks.threshold_test(v, a, b, y),
+    "pointwise": lambda v, a, b, y, s: attacks.pointwise_test(v, a, b),
+    "zhang": lambda v, a, b, y, s: attacks.zhang(v, a, b, seed=s),
+    "kl": lambda v, a, b, y, s: attacks.kl(v, a, b),
+    "kl voting": lambda v, a, b, y, s: attacks.kl(v, a, b, voting=True),
+    "kl labels": lambda v, a, b, y, s: attacks.kl(v.hardened(), a, b),
+    "kl half": lambda v, a, b, y, s: _on_half(v, a, b),
+}
+
+
+def _on_half(victims: Views, a: Views, b: Views) -> np.ndarray:
+    chosen = attacks.pick_records(a, b)
+    return attacks.kl(*(views.records(chosen) for views in (victims, a, b)))
+
+
+def _attack(name: str) -> Callable:
+    if name not in ATTACKS:
+        raise ValueError(f"unknown attack {name!r}; known: {', '.join(ATTACKS)}")
+    return ATTACKS[name]
+
+
+def batch_scores(pairs: np.ndarray) -> np.ndarray:
+    """Scores of the paper's batch rule, minus one half, from pair differences [pairs, victims].
+
+    A pair that tells no victims apart is counted as one half (the released code divides by zero).
+    """
+    pairs = np.asarray(pairs, dtype=np.float64)
+    low, span = pairs.min(1, keepdims=True), np.ptp(pairs, axis=1, keepdims=True)
+    scaled = np.divide(pairs - low, span, out=np.full_like(pairs, 0.5), where=span > 0)
+    return scaled.mean(0) - 0.5
+
+
+def held_out(name: str, a: Views, b: Views, labels, *, folds: int = 5,
+             seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Score every shadow with an attack built from the shadows of the other folds.
+
+    Parameters
+    ----------
+    name : str
+        An attack in `ATTACKS`.
+    a, b : Views
+        Shadows of world 0 and of world 1.
+    labels : pair of ndarray
+        True labels of the two probe sets.
+
+    Returns
+    -------
+    scores_a, scores_b : ndarray, float64, shape [len(a)] and [len(b)]
+
+    Raises
+    ------
+    ValueError
+        With fewer than `FEWEST` shadows a side, or an unknown attack.
+    """
+    attack = _attack(name)
+    if min(len(a), len(b)) < FEWEST:
+        raise ValueError(f"{len(a)} and {len(b)} shadows: a threshold needs at least {FEWEST} a "
+                         "side; train more, or use the zero rule")
+    folds = min(folds, len(a), len(b))
+    fold_a, fold_b = (generator("folds", seed, k).permutation(len(side)) % folds
+                      for k, side in enumerate((a, b)))
+    scores_a, scores_b = np.empty(len(a)), np.empty(len(b))
+    for fold in range(folds):
+        rest = a.take(fold_a != fold), b.take(fold_b != fold)
+        scores_a[fold_a == fold] = attack(a.take(fold_a == fold), *rest, labels, seed)
+        scores_b[fold_b == fold] = attack(b.take(fold_b == fold), *rest, labels, seed)
+    return scores_a, scores_b
+
+
+def auc(zero: np.ndarray, one: np.ndarray) -> float:
+    """Probability that a victim of world 1 scores above one of world 0 (ties count one half)."""
+    ranks = rankdata(np.concatenate([zero, one]))
+    return float((ranks[len(zero):].sum() - len(one) * (len(one) + 1) / 2) / len(zero) / len(one))
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Scores of the victims of both worlds and, for every rule, which answers were right.
+
+    Attributes
+    ----------
+    scores : ndarray, float64, shape [2, victims]
+    correct : dict of str to ndarray, bool, shape [2, victims]
+        By rule: ``zero``, ``calibrated`` where there were shadows enough, ``batch`` where given.
+    """
+
+    scores: np.ndarray
+    correct: dict[str, np.ndarray]
+
+    @property
+    def rule(self) -> str:
+        """The headline rule: calibrated, or zero where too few shadows were left."""
+        return "calibrated" if "calibrated" in self.correct else "zero"
+
+    def accuracy(self, rule: str | None = None) -> Interval:
+        """Share of right answers over both worlds, with a Wilson interval over victims."""
+        right = self.correct[rule or self.rule]
+        return wilson(int(right.sum()), right.size)
+
+    def auc(self, seed: int = 0) -> Interval:
+        """Area under the ROC curve, with a bootstrap interval over victims of each world."""
+        return bootstrap(self.scores.T, lambda drawn: auc(drawn[:, 0], drawn[:, 1]), seed=seed)
+
+
+def judge(name: str, victims: tuple[Views, Views], a: Views, b: Views, labels, *,
+          seed: int = 0, batch: bool = False) -> Judged:
+    """Attack the victims of both worlds and decide by every rule.
+
+    Parameters
+    ----------
+    name : str
+        An attack in `ATTACKS`.
+    victims : pair of Views
+        Victims of world 0 and of world 1, as many of each.
+    a, b : Views
+        Shadows of world 0 and of world 1.
+    labels : pair of ndarray
+        True labels of the two probe sets.
+    batch : bool
+        Add the paper's batch rule (for ``kl`` and its label-only form).
+
+    Raises
+    ------
+    ValueError
+        For unequal numbers of victims, or an unknown attack.
+    """
+    attack = _attack(name)
+    if len(victims[0]) != len(victims[1]):
+        raise ValueError(f"{len(victims[0])} and {len(victims[1])} victims: accuracy is over a "
+                         "balanced set, give as many of each world")
+    scores = np.stack([attack(group, a, b, labels, seed) for group in victims])
+    truth = np.array([[False], [True]])
+    correct = {"zero": (scores > 0) == truth}
+    if min(len(a), len(b)) >= FEWEST:
+        rule = calibrate_threshold(*held_out(name, a, b, labels, seed=seed))
+        correct["calibrated"] = rule.says_b(scores) == truth
+    if batch:
+        shown = [group.hardened() if name == "kl labels" else group for group in victims]
+        joint = np.concatenate([attacks.kl_pairs(group, a, b, every_pair=False, share=0.8,
+                                                 seed=seed) for group in shown], axis=1)
+        answers = batch_scores(joint) >= 0
+        correct["batch"] = answers.reshape(2, -1) == truth
+    return Judged(scores, correct)
