@@ -20,6 +20,7 @@ NAMES = {
     "closed": "Closed-form denoiser against two broadcast passes over the data",
     "novelty": "Novelty score (nearest reference) against the array of all products",
     "sampling": "Sampling against the loop of a `diffusers` pipeline on the same weights",
+    "shadow": "Training many small classifiers at once against loops over them",
     "solvers": "Network calls that each solver needs",
     "training": "Training step against the plain `diffusers` training loop",
 }
@@ -75,7 +76,7 @@ def run(name: str, device: str, rounds: int, store: str, quick: bool) -> dict:
         ``environment``, ``minutes``, ``quick`` and ``rows`` (``solvers``: see
         `helpers.bench_sampling.measure_solvers`).
     """
-    from helpers import bench_closed, bench_sampling, bench_training
+    from helpers import bench_closed, bench_sampling, bench_shadow, bench_training
     from helpers.bench_measure import environment, one_thread, rounded
 
     began = time.perf_counter()
@@ -83,7 +84,7 @@ def run(name: str, device: str, rounds: int, store: str, quick: bool) -> dict:
         found = {
             "closed": bench_closed.measure, "novelty": bench_closed.measure_novelty,
             "sampling": bench_sampling.measure, "solvers": bench_sampling.measure_solvers,
-            "training": bench_training.measure,
+            "shadow": bench_shadow.measure, "training": bench_training.measure,
         }[name](device, rounds, store, quick)
     minutes = (time.perf_counter() - began) / 60
     return rounded(found | {"minutes": float(f"{minutes:.2g}"), "quick": quick,
@@ -131,6 +132,12 @@ def _ratios(one: dict) -> list[str]:
                      f"{value:.3g} ({low:.3g} to {high:.3g}){busy}", goal, error, used])
     header = ("case", "this book", "plain way", "ratio (95 %)", "goal", "error", "memory")
     weights = f" Weights: {one['weights']}." if "weights" in one else ""
+    if "models" in one:
+        used = "; ".join(f"{m['models']} models: {m['peak_mb']:,} MB (+{m['extra_mb']:,})"
+                         for m in one["models"])
+        return [verdicts.table(header, rows), "", "Error: of the logits, against one model after "
+                f"another. Memory: peak of the process, book ({used}; in brackets what the call "
+                "added)."]
     return [verdicts.table(header, rows), "", "Memory: peak of the process, book / plain (in "
             f"brackets what the call added).{weights}"]
 

@@ -314,6 +314,7 @@ def _bench(args: argparse.Namespace) -> None:
       closed    Closed-form denoiser against two broadcast passes over the data
       novelty   Novelty score (nearest reference) against the array of all products
       sampling  Sampling against the loop of a `diffusers` pipeline on the same weights
+      shadow    Training many small classifiers at once against loops over them
       solvers   Network calls that each solver needs
       training  Training step against the plain `diffusers` training loop
 

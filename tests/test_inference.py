@@ -1,0 +1,119 @@
+"""Games of distribution inference: from a table to answers, through the store."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import audit, inference
+from helpers.images import DataError
+from helpers.inference import Data, Game, Group
+from helpers.shadow import Recipe
+from helpers.store import Store
+
+RECIPE = Recipe(arch="mlp-8", epochs=6, batch=50, rate=1e-2, chunk=8)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A table whose label follows its features in another way for the two groups."""
+    stream, count = np.random.default_rng(0), 6000
+    group = stream.random(count) < 0.5
+    x = stream.normal(size=(count, 4)) + 0.5 * group[:, None]
+    score = np.where(group, 2 * x[:, 0] - x[:, 1], x[:, 0] + 2 * x[:, 1])
+    frame = pd.DataFrame(x, columns=list("abcd"))
+    frame["sex"] = np.where(group, "Female", "Male")
+    frame["paid"] = (score + stream.logistic(size=count) > 0).astype(int)
+    path = tmp_path_factory.mktemp("table") / "people.csv"
+    frame.to_csv(path, index=False)
+    return Data(str(path), "sex=Female", "paid", drop=("sex",))
+
+
+def game(data, ratio=0.9, victims=12, shadows=10, **more) -> Game:
+    return Game(Group(data, 0, ratio, 400, victims, RECIPE),
+                Group(data, 1, ratio, 400, shadows, RECIPE),
+                **({"probes": 200, "attacks": ("loss", "kl", "kl labels")} | more))
+
+
+@pytest.fixture(scope="module")
+def played(people, tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("store"))
+    return store, inference.play([game(people)], store, workers=1)[0]
+
+
+def test_far_worlds_are_told_apart(played):
+    _, found = played
+    assert found.found["kl"].accuracy().low > 0.7
+    assert set(found.found["kl"].correct) == {"zero", "calibrated", "batch"}
+    assert 0.6 < min(found.record["utility"]) < 1.0
+
+
+def test_equal_worlds_are_a_coin(people, played):
+    null = inference.play([game(people, ratio=0.5, victims=60)], played[0], workers=1)[0]
+    found = null.found["kl"]
+    assert not np.isin(found.scores[0], found.scores[1]).any()  # other models in the other world
+    for rule in found.correct:
+        assert found.accuracy(rule).value == pytest.approx(0.5, abs=0.16)  # 3.5 standard errors
+
+
+def test_a_second_time_nothing_is_trained(people, played, monkeypatch):
+    store, first = played
+    monkeypatch.setattr(inference.shadow, "fit", lambda *_, **__: pytest.fail("trained again"))
+    again = inference.play([game(people)], store, workers=1)[0]
+    np.testing.assert_array_equal(again.found["kl"].scores, first.found["kl"].scores)
+    other = inference.play([game(people, probes=100)], store, workers=1)[0]  # same classifiers
+    assert not np.array_equal(other.found["kl"].scores, first.found["kl"].scores)
+
+
+def test_the_record_recomputes_to_the_same_bits(played):
+    store, found = played
+    record = found.record
+    arrays = audit.recompute(record)
+    entry, = [e for e in store.entries() if e.record.get("stage") == "game"
+              and e.record["recompute"] == record["recompute"]]
+    assert audit.compare(entry.arrays, arrays, record["tolerance"])[0] == "same bits"
+
+
+def test_models_draw_their_own_records_whatever_the_count(people):
+    few, many = (inference.draws(Group(people, 0, 0.3, 50, count, RECIPE)) for count in (2, 5))
+    np.testing.assert_array_equal(few, many[:2])
+    assert len({tuple(sorted(row)) for row in many}) == 5
+    source = inference.table(people)
+    assert (source.attribute[many].mean(1) == 0.3).all()
+    other = inference.draws(Group(people, 1, 0.3, 50, 2, RECIPE))
+    assert not set(other.ravel()) & set(many.ravel())
+
+
+def test_probe_records_are_the_adversarys_and_nobody_trained_on_them(people):
+    rows = inference.probe_rows(game(people))
+    source = inference.table(people)
+    assert (source.party[np.concatenate(rows)] == 1).all()
+    trained = np.concatenate([inference.draws(group).ravel() for group in game(people).groups])
+    assert not set(np.concatenate(rows)) & set(trained)
+    assert [source.attribute[part].mean() for part in rows] == [0.5, 0.9]
+
+
+def test_scikit_learn_victims(people, played):
+    forest = Recipe(arch="rf-10")
+    mixed = replace(game(people), victims=Group(people, 0, 0.9, 400, 6, forest))
+    found = inference.play([mixed], played[0], workers=1)[0].found["kl"]
+    assert found.scores.shape == (2, 6) and np.isfinite(found.scores).all()
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda g: replace(g, attacks=("kll",)), "unknown attack 'kll'"),
+    (lambda g: replace(g, alpha0=1.2), "lies in"),
+    (lambda g: replace(g, victims=replace(g.victims, ratio=0.8)), "one ratio"),
+    (lambda g: replace(g, victims=replace(g.victims, count=0)), "at least 1"),
+    (lambda g: replace(g, victims=replace(g.victims, party=2)), "0 .victim. or 1")])
+def test_bad_games(people, change, said):
+    with pytest.raises(ValueError, match=said):
+        change(game(people))
+
+
+def test_a_short_pool_stops_before_any_training(people, tmp_path, monkeypatch):
+    monkeypatch.setattr(inference.shadow, "fit", lambda *_, **__: pytest.fail("trained"))
+    greedy = replace(game(people), victims=Group(people, 0, 0.9, 50_000, 2, RECIPE))
+    with pytest.raises(DataError, match="50,?000|largest|fit"):
+        inference.play([greedy], Store(tmp_path), workers=1)
