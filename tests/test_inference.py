@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from helpers import audit, inference
+from helpers.defenses import Defense
 from helpers.images import DataError
 from helpers.inference import Data, Game, Group
 from helpers.shadow import Recipe
@@ -99,6 +100,18 @@ def test_scikit_learn_victims(people, played):
     mixed = replace(game(people), victims=Group(people, 0, 0.9, 400, 6, forest))
     found = inference.play([mixed], played[0], workers=1)[0].found["kl"]
     assert found.scores.shape == (2, 6) and np.isfinite(found.scores).all()
+
+
+def test_a_defence_changes_the_records_and_an_impossible_one_stops_first(people, played):
+    plain = game(people).victims
+    noisy = replace(plain, defense=Defense("label noise", 0.4))
+    store, _ = played
+    first, second = (inference.fitted(group, store) for group in (plain, noisy))
+    assert not np.array_equal(first.weights[6]["0.weight"], second.weights[6]["0.weight"])
+    empty = replace(game(people, ratio=1.0), victims=replace(
+        plain, ratio=1.0, n=200, defense=Defense("under")), shadows=Group(people, 1, 1.0, 200, 4))
+    with pytest.raises(DataError, match="no re-sampling can balance"):
+        inference.check([empty])
 
 
 @pytest.mark.parametrize("change, said", [

@@ -20,6 +20,7 @@ import torch
 from helpers import shadow, tables
 from helpers.attacks import Views
 from helpers.decisions import ATTACKS, Judged, judge
+from helpers.defenses import Defense, defended, noisy_features
 from helpers.leakage import contrast
 from helpers.noise import generator, stream_key
 from helpers.outputs import Logits
@@ -31,7 +32,8 @@ __all__ = ["Data", "Game", "Group", "Played", "check", "fitted", "play", "recomp
 
 VERSION = 1
 MODULES = ("helpers.inference", *shadow.MODULES, "helpers.tables", "helpers.records",
-           "helpers.attacks", "helpers.decisions", "helpers.outputs", "helpers.intervals")
+           "helpers.attacks", "helpers.decisions", "helpers.defenses", "helpers.outputs",
+           "helpers.intervals")
 UTILITY = 4000  # most records behind the victims' task accuracy
 
 
@@ -58,7 +60,8 @@ class Data:
 class Group:
     """Classifiers of one party (0 victim, 1 adversary), trained at one ratio on n records each.
 
-    They are numbers `first`, `first` + 1, ... of that party and ratio.
+    They are numbers `first`, `first` + 1, ... of that party and ratio; `defense` acts on their
+    records before training.
     """
 
     data: Data
@@ -68,6 +71,7 @@ class Group:
     count: int
     recipe: Recipe = Recipe()
     first: int = 0
+    defense: Defense = Defense()
 
     def __post_init__(self):
         contrast(self.ratio, self.ratio)
@@ -156,7 +160,9 @@ def check(games: Sequence[Game]) -> None:
         Before any training; names the pool, the records wanted and what would fit.
     """
     for group in {group for game in games for group in game.groups}:
-        draws(replace(group, count=1))
+        source = table(group.data)
+        defended(draws(replace(group, count=1)), source.label, source.attribute, group.defense,
+                 np.zeros(1, np.int64))
     for game in games:
         probe_rows(game)
 
@@ -183,8 +189,9 @@ def fitted(group: Group, store: Store, device: str = "cpu") -> Fitted:
     def compute():
         seeds = np.array([stream_key("classifier", group.party, round(group.ratio * 1e6), i) % 2**62
                           for i in range(group.first, group.first + group.count)])
-        models = shadow.fit(group.recipe, source.features, source.label, draws(group), seeds,
-                            device, probes=probes)
+        index, own = defended(draws(group), source.label, source.attribute, group.defense, seeds)
+        features = noisy_features(source.features, group.defense, group.party)
+        models = shadow.fit(group.recipe, features, own, index, seeds, device, probes=probes)
         arrays = {f"{mark}/{name}": array for mark, weights in models.weights.items()
                   for name, array in weights.items()}
         return models.record, arrays
@@ -252,7 +259,8 @@ def recompute(arguments: dict, device: str = "cpu") -> dict[str, np.ndarray]:
 def _group(plain: dict) -> Group:
     data, recipe = dict(plain["data"]), dict(plain["recipe"])
     data["drop"], recipe["marks"] = tuple(data["drop"]), tuple(recipe["marks"])
-    return Group(**{**plain, "data": Data(**data), "recipe": Recipe(**recipe)})
+    return Group(**{**plain, "data": Data(**data), "recipe": Recipe(**recipe),
+                    "defense": Defense(**plain["defense"])})
 
 
 def _game(plain: dict) -> Game:
