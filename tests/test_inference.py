@@ -95,6 +95,16 @@ def test_probe_records_are_the_adversarys_and_nobody_trained_on_them(people):
     assert [source.attribute[part].mean() for part in rows] == [0.5, 0.9]
 
 
+def test_white_box_attacks_read_the_weights(people, played):
+    more = replace(game(people, victims=8, shadows=24), attacks=("pin", "aga"))
+    found = inference.play([more], played[0], workers=1)[0].found
+    for name in ("pin", "aga"):
+        assert found[name].scores.shape == (2, 8) and np.isfinite(found[name].scores).all()
+        assert set(found[name].correct) == {"zero", "calibrated"}
+    with pytest.raises(ValueError, match="one architecture, not of mlp-8 and rf-10"):
+        replace(more, victims=replace(more.victims, recipe=Recipe(arch="rf-10")))
+
+
 def test_scikit_learn_victims(people, played):
     forest = Recipe(arch="rf-10")
     mixed = replace(game(people), victims=Group(people, 0, 0.9, 400, 6, forest))

@@ -21,8 +21,9 @@ from helpers.attacks import Views
 from helpers.intervals import Interval, bootstrap, calibrate_threshold, wilson
 from helpers.noise import generator
 
-__all__ = ["ATTACKS", "FEWEST", "Judged", "auc", "batch_scores", "held_out", "judge"]
+__all__ = ["ATTACKS", "FEWEST", "Judged", "answered", "auc", "batch_scores", "held_out", "judge"]
 
+TRUTH = np.array([[False], [True]])  # worlds of the rows of scores
 FEWEST = 4  # shadows a side below which no threshold is calibrated; the zero rule stands in
 
 ATTACKS: dict[str, Callable] = {
@@ -158,15 +159,28 @@ def judge(name: str, victims: tuple[Views, Views], a: Views, b: Views, labels, *
         raise ValueError(f"{len(victims[0])} and {len(victims[1])} victims: accuracy is over a "
                          "balanced set, give as many of each world")
     scores = np.stack([attack(group, a, b, labels, seed) for group in victims])
-    truth = np.array([[False], [True]])
-    correct = {"zero": (scores > 0) == truth}
-    if min(len(a), len(b)) >= FEWEST:
-        rule = calibrate_threshold(*held_out(name, a, b, labels, seed=seed))
-        correct["calibrated"] = rule.says_b(scores) == truth
+    enough = min(len(a), len(b)) >= FEWEST
+    found = answered(scores, held_out(name, a, b, labels, seed=seed) if enough else None)
     if batch:
         shown = [group.hardened() if name == "kl labels" else group for group in victims]
         joint = np.concatenate([attacks.kl_pairs(group, a, b, every_pair=False, share=0.8,
                                                  seed=seed) for group in shown], axis=1)
         answers = batch_scores(joint) >= 0
-        correct["batch"] = answers.reshape(2, -1) == truth
+        found.correct["batch"] = answers.reshape(2, -1) == TRUTH
+    return found
+
+
+def answered(scores: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None = None) -> Judged:
+    """Decide by the zero rule and, from scores of held-out shadows, by the calibrated one.
+
+    Parameters
+    ----------
+    scores : ndarray, shape [2, victims]
+        Of the victims of world 0 and of world 1.
+    held : pair of ndarray, optional
+        Scores of held-out shadows of either world.
+    """
+    correct = {"zero": (scores > 0) == TRUTH}
+    if held is not None:
+        correct["calibrated"] = calibrate_threshold(*held).says_b(scores) == TRUTH
     return Judged(scores, correct)

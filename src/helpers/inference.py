@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from helpers import shadow, tables
+from helpers import shadow, tables, whitebox
 from helpers.attacks import Views
-from helpers.decisions import ATTACKS, Judged, judge
+from helpers.decisions import ATTACKS, Judged, answered, judge
 from helpers.defenses import Defense, defended, noisy_features
 from helpers.leakage import contrast
 from helpers.noise import generator, stream_key
@@ -32,9 +32,11 @@ __all__ = ["Data", "Game", "Group", "Played", "check", "fitted", "play", "recomp
 
 VERSION = 1
 MODULES = ("helpers.inference", *shadow.MODULES, "helpers.tables", "helpers.records",
-           "helpers.attacks", "helpers.decisions", "helpers.defenses", "helpers.outputs",
+           "helpers.attacks", "helpers.whitebox", "helpers.decisions", "helpers.defenses", "helpers.outputs",
            "helpers.intervals")
 UTILITY = 4000  # most records behind the victims' task accuracy
+WHITE = ("pin", "aga")  # white-box attacks, on perceptrons
+SEEDS = 40  # records of each probe set behind the affinity graphs
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class Game:
     probes : int
         Records of each of the two probe sets, drawn from the adversary's test pool.
     attacks : tuple of str
-        Names in `helpers.decisions.ATTACKS`.
+        Names in `helpers.decisions.ATTACKS`, or ``pin`` and ``aga``, which read the victims' weights
+        (`helpers.whitebox`).
     seed : int
         Seed of the probe records, of folds and of the attacks' own randomness.
     """
@@ -107,8 +110,13 @@ class Game:
 
     def __post_init__(self):
         for name in self.attacks:
-            if name not in ATTACKS:
-                raise ValueError(f"unknown attack {name!r}; known: {', '.join(ATTACKS)}")
+            if name not in (*ATTACKS, *WHITE):
+                raise ValueError(f"unknown attack {name!r}; known: "
+                                 f"{', '.join((*ATTACKS, *WHITE))}")
+            archs = {side.recipe.arch for side in (self.victims, self.shadows)}
+            if name in WHITE and not (len(archs) == 1 and min(archs).startswith("mlp-")):
+                raise ValueError(f"{name} reads the weights of perceptrons of one architecture, "
+                                 f"not of {' and '.join(sorted(archs))}")
         sides = [(side.data.name, side.ratio) for side in (self.victims, self.shadows)]
         if sides[0] != sides[1]:
             raise ValueError(f"victims of {sides[0]} and shadows of {sides[1]}: need one table and "
@@ -228,8 +236,9 @@ def _play(game: Game, store: Store, device: str):
     labels = tuple(table(game.shadows.data).label[part] for part in rows)
     arrays = {}
     for name in game.attacks:
-        found = judge(name, (seen[0], seen[1]), seen[2], seen[3], labels, seed=game.seed,
-                      batch=name in ("kl", "kl labels"))
+        found = _white(name, game, models, rows) if name in WHITE else judge(
+            name, (seen[0], seen[1]), seen[2], seen[3], labels, seed=game.seed,
+            batch=name in ("kl", "kl labels"))
         arrays[f"scores/{name}"] = found.scores
         arrays |= {f"{rule}/{name}": right for rule, right in found.correct.items()}
     source, held = table(game.victims.data), utility_rows(game.victims.data)
@@ -248,6 +257,20 @@ def _play(game: Game, store: Store, device: str):
         "fingerprint": fingerprint(MODULES), "torch": torch.__version__, "device": device,
     }
     return record, arrays
+
+
+def _white(name: str, game: Game, models: Sequence[Fitted], rows) -> Judged:
+    """A white-box attack on the victims of both worlds."""
+    zero, one, a, b = (whitebox.layers_of(found.weights[found.recipe.epochs]) for found in models)
+    victims = [tuple(np.concatenate(parts) for parts in zip(x, y, strict=True))
+               for x, y in zip(zero, one, strict=True)]
+    if name == "pin":
+        found = whitebox.permutation_invariant(victims, a, b, seed=game.seed)
+    else:
+        chosen = np.concatenate([part[:SEEDS] for part in rows])
+        records = table(game.shadows.data).features[chosen]
+        found = whitebox.affinity(victims, a, b, records.reshape(len(records), -1), seed=game.seed)
+    return answered(found.victims.reshape(2, -1), (found.held_a, found.held_b))
 
 
 def recompute(arguments: dict, device: str = "cpu") -> dict[str, np.ndarray]:
