@@ -32,8 +32,8 @@ __all__ = ["Data", "Game", "Group", "Played", "check", "fitted", "play", "recomp
 
 VERSION = 1
 MODULES = ("helpers.inference", *shadow.MODULES, "helpers.tables", "helpers.records",
-           "helpers.attacks", "helpers.whitebox", "helpers.decisions", "helpers.defenses", "helpers.outputs",
-           "helpers.intervals")
+           "helpers.attacks", "helpers.whitebox", "helpers.decisions", "helpers.defenses",
+           "helpers.outputs", "helpers.intervals")
 UTILITY = 4000  # most records behind the victims' task accuracy
 WHITE = ("pin", "aga")  # white-box attacks, on perceptrons
 SEEDS = 40  # records of each probe set behind the affinity graphs
@@ -95,8 +95,8 @@ class Game:
     probes : int
         Records of each of the two probe sets, drawn from the adversary's test pool.
     attacks : tuple of str
-        Names in `helpers.decisions.ATTACKS`, or ``pin`` and ``aga``, which read the victims' weights
-        (`helpers.whitebox`).
+        Names in `helpers.decisions.ATTACKS`, or ``pin`` and ``aga``, which read the victims'
+        weights (`helpers.whitebox`).
     seed : int
         Seed of the probe records, of folds and of the attacks' own randomness.
     """
