@@ -70,10 +70,9 @@ def test_mean_of_all_pairs_is_the_score(game):
     np.testing.assert_allclose(attacks.kl(game["victims"][0], game["a"], game["b"]), pairs.mean(0))
 
 
-@pytest.mark.parametrize("name", decisions.ATTACKS)
+# Not zhang: a network trained by minibatches depends on the order of its rows.
+@pytest.mark.parametrize("name", [name for name in decisions.ATTACKS if name != "zhang"])
 def test_relabelling_shadows_changes_nothing(name, game):
-    if name == "zhang":
-        pytest.skip("a network trained by minibatches depends on the order of its rows")
     order = np.random.default_rng(0).permutation(20)
     run = decisions.ATTACKS[name]
     plain = run(game["victims"][0], game["a"], game["b"], game["labels"], 0)

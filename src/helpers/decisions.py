@@ -128,7 +128,7 @@ class Judged:
         return wilson(int(right.sum()), right.size)
 
     def auc(self, seed: int = 0) -> Interval:
-        """Area under the ROC curve, with a bootstrap interval over victims of each world."""
+        """Area under the ROC curve, bootstrapped over pairs of victims, one of each world."""
         return bootstrap(self.scores.T, lambda drawn: auc(drawn[:, 0], drawn[:, 1]), seed=seed)
 
 

@@ -308,10 +308,8 @@ def play(games: Sequence[Game], store: Store, *, device: str = "cpu", workers=No
     Parameters
     ----------
     games : sequence of Game
-    store : helpers.store.Store
-    device : {"cpu", "cuda"}
-    workers : int, optional
-        Local processes, one torch thread each; one on a CUDA device.
+    store, device, workers
+        As in :func:`helpers.maps.run`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Privacy of the recipes with ``dp_noise``, by Opacus's accountant (an optional package).
+"""Privacy of the recipes with ``dp_noise``, by Opacus's accountant.
 
 The accountant assumes that every step draws each record by itself with probability ``batch / n``
 (Poisson sampling). Training here shuffles and takes fixed batches at the same rate, as most code
@@ -12,15 +12,6 @@ import math
 __all__ = ["epsilon", "noise_for"]
 
 
-def _opacus():
-    try:
-        import opacus.accountants.utils
-    except ImportError as error:
-        raise ImportError("privacy accounting needs Opacus: pip install --no-deps opacus "
-                          "opt_einsum") from error
-    return opacus.accountants
-
-
 def _plan(recipe, n: int, delta: float) -> tuple[float, int]:
     """Sampling rate and number of steps."""
     if n < 1 or not 0 < delta < 1:
@@ -31,13 +22,14 @@ def _plan(recipe, n: int, delta: float) -> tuple[float, int]:
 def epsilon(recipe, n: int, delta: float) -> float:
     """Epsilon of a model trained on ``n`` records, for a given delta (Renyi accountant).
 
-    Infinite when the recipe has no noise. Raises ImportError, saying what to install, where Opacus
-    is absent.
+    Infinite when the recipe has no noise.
     """
     rate, steps = _plan(recipe, n, delta)
     if not recipe.dp_noise:
         return math.inf
-    accountant = _opacus().RDPAccountant()
+    from opacus.accountants import RDPAccountant
+
+    accountant = RDPAccountant()
     accountant.history = [(recipe.dp_noise, rate, steps)]
     return float(accountant.get_epsilon(delta))
 
@@ -55,7 +47,9 @@ def noise_for(target: float, recipe, n: int, delta: float) -> float:
     """
     if not 0 < target < math.inf:
         raise ValueError(f"epsilon must be positive and finite, got {target}")
+    from opacus.accountants.utils import get_noise_multiplier
+
     rate, steps = _plan(recipe, n, delta)
-    return float(_opacus().utils.get_noise_multiplier(
+    return float(get_noise_multiplier(
         target_epsilon=target, target_delta=delta, sample_rate=rate, steps=steps,
         accountant="rdp"))
