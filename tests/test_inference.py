@@ -128,6 +128,8 @@ def test_a_defence_changes_the_records_and_an_impossible_one_stops_first(people,
     (lambda g: replace(g, attacks=("kll",)), "unknown attack 'kll'"),
     (lambda g: replace(g, alpha0=1.2), "lies in"),
     (lambda g: replace(g, victims=replace(g.victims, ratio=0.8)), "one ratio"),
+    (lambda g: replace(g, victims=replace(g.victims, data=replace(g.victims.data, label="b"))),
+     "one table, property, label"),
     (lambda g: replace(g, victims=replace(g.victims, count=0)), "at least 1"),
     (lambda g: replace(g, victims=replace(g.victims, party=2)), "0 .victim. or 1")])
 def test_bad_games(people, change, said):

@@ -117,10 +117,11 @@ class Game:
             if name in WHITE and not (len(archs) == 1 and min(archs).startswith("mlp-")):
                 raise ValueError(f"{name} reads the weights of perceptrons of one architecture, "
                                  f"not of {' and '.join(sorted(archs))}")
-        sides = [(side.data.name, side.ratio) for side in (self.victims, self.shadows)]
-        if sides[0] != sides[1]:
-            raise ValueError(f"victims of {sides[0]} and shadows of {sides[1]}: need one table and "
-                             "one ratio")
+        sides = [(side.data.name, side.data.property, side.data.label, side.ratio)
+                 for side in (self.victims, self.shadows)]
+        if sides[0] != sides[1]:  # the parties' rows are only disjoint within one split
+            raise ValueError(f"victims of {sides[0]} and shadows of {sides[1]}: need one table, "
+                             "property, label and one ratio")
         contrast(self.alpha0, self.victims.ratio)
 
     @property
