@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import audit, inference
+from helpers import audit, costs, groups, inference
 from helpers.defenses import Defense
 from helpers.images import DataError
 from helpers.inference import Data, Game, Group
@@ -77,20 +77,20 @@ def test_the_record_recomputes_to_the_same_bits(played):
 
 
 def test_models_draw_their_own_records_whatever_the_count(people):
-    few, many = (inference.draws(Group(people, 0, 0.3, 50, count, RECIPE)) for count in (2, 5))
+    few, many = (groups.draws(Group(people, 0, 0.3, 50, count, RECIPE)) for count in (2, 5))
     np.testing.assert_array_equal(few, many[:2])
     assert len({tuple(sorted(row)) for row in many}) == 5
-    source = inference.table(people)
+    source = groups.table(people)
     assert (source.attribute[many].mean(1) == 0.3).all()
-    other = inference.draws(Group(people, 1, 0.3, 50, 2, RECIPE))
+    other = groups.draws(Group(people, 1, 0.3, 50, 2, RECIPE))
     assert not set(other.ravel()) & set(many.ravel())
 
 
 def test_probe_records_are_the_adversarys_and_nobody_trained_on_them(people):
     rows = inference.probe_rows(game(people))
-    source = inference.table(people)
+    source = groups.table(people)
     assert (source.party[np.concatenate(rows)] == 1).all()
-    trained = np.concatenate([inference.draws(group).ravel() for group in game(people).groups])
+    trained = np.concatenate([groups.draws(group).ravel() for group in game(people).groups])
     assert not set(np.concatenate(rows)) & set(trained)
     assert [source.attribute[part].mean() for part in rows] == [0.5, 0.9]
 
@@ -116,7 +116,7 @@ def test_a_defence_changes_the_records_and_an_impossible_one_stops_first(people,
     plain = game(people).victims
     noisy = replace(plain, defense=Defense("label noise", 0.4))
     store, _ = played
-    first, second = (inference.fitted(group, store) for group in (plain, noisy))
+    first, second = (groups.fitted(group, store) for group in (plain, noisy))
     assert not np.array_equal(first.weights[6]["0.weight"], second.weights[6]["0.weight"])
     empty = replace(game(people, ratio=1.0), victims=replace(
         plain, ratio=1.0, n=200, defense=Defense("under")), shadows=Group(people, 1, 1.0, 200, 4))
@@ -127,7 +127,7 @@ def test_a_defence_changes_the_records_and_an_impossible_one_stops_first(people,
 @pytest.mark.parametrize("change, said", [
     (lambda g: replace(g, attacks=("kll",)), "unknown attack 'kll'"),
     (lambda g: replace(g, alpha0=1.2), "lies in"),
-    (lambda g: replace(g, victims=replace(g.victims, ratio=0.8)), "one ratio"),
+    (lambda g: replace(g, victims=replace(g.victims, ratio=0.8)), "split and ratio"),
     (lambda g: replace(g, victims=replace(g.victims, data=replace(g.victims.data, label="b"))),
      "one table, property, label"),
     (lambda g: replace(g, victims=replace(g.victims, count=0)), "at least 1"),
@@ -142,3 +142,56 @@ def test_a_short_pool_stops_before_any_training(people, tmp_path, monkeypatch):
     greedy = replace(game(people), victims=Group(people, 0, 0.9, 50_000, 2, RECIPE))
     with pytest.raises(DataError, match="50,?000|largest|fit"):
         inference.play([greedy], Store(tmp_path), workers=1)
+
+
+def test_epochs_shadows_and_noisy_copies_are_the_games_own(people, played):
+    early = Recipe(**(vars(RECIPE) | {"marks": (1,)}))
+    base = game(people, attacks=("kl", "kl labels", "kl neighbours"), copies=25)
+    kept = replace(base, victims=replace(base.victims, recipe=early))
+    last, first, few = inference.play(
+        [kept, replace(kept, marks=(1, 0)), replace(kept, use=(2, 5))], played[0], workers=1)
+    assert np.array_equal(last.found["kl"].scores, played[1].found["kl"].scores)
+    for other in (first, few):
+        assert not np.array_equal(other.found["kl"].scores, last.found["kl"].scores)
+    assert first.record["utility"] < last.record["utility"]
+    labels, near = (last.found[name].scores for name in ("kl labels", "kl neighbours"))
+    assert not np.array_equal(labels, near)
+    assert last.found["kl neighbours"].auc().value > 0.8
+    assert last.arrays["utility/groups"].shape == (2, 12, 2)
+    assert last.arrays["utility/train"].mean() > last.arrays["utility/accuracy"].mean() - 0.02
+
+
+def test_logits_for_probabilities_is_the_released_mistake(people, played):
+    base = game(people)
+    mixed = replace(base, shadows=replace(base.shadows, recipe=Recipe(arch="sk-lr")),
+                    attacks=("kl", "kl defect"))
+    found = inference.play([mixed], played[0], workers=1)[0].found
+    assert not np.array_equal(found["kl"].scores, found["kl defect"].scores)
+    with pytest.raises(ValueError, match="network victims and scikit-learn shadows"):
+        game(people, attacks=("kl defect",))
+
+
+@pytest.mark.parametrize(("wrong", "match"), [
+    ({"use": (5, 9)}, "numbers 0 to 9"), ({"marks": (3, 0)}, "epoch 3 is not kept"),
+    ({"jitter": 0.0}, "jitter")])
+def test_what_the_groups_lack_is_refused(people, wrong, match):
+    with pytest.raises(ValueError, match=match):
+        game(people, **wrong)
+
+
+def test_a_share_of_the_pool_is_always_the_same_part(people):
+    part = Group(people, 1, 0.5, 50, 40, RECIPE, share=0.2)
+    seen, more = (np.unique(groups.draws(g)) for g in (part, replace(part, ratio=0.3)))
+    size = round(0.2 * len(groups.table(people).pool(1)))
+    assert len(np.union1d(seen, more)) <= size < len(groups.table(people).pool(1))
+    with pytest.raises(ValueError, match="share"):
+        replace(part, share=0.0)
+
+
+def test_a_group_that_two_games_share_is_counted_once(people, played):
+    records = [inference.play([game(people, probes=n)], played[0], workers=1)[0].record
+               for n in (200, 100)]
+    trained = sum(records[0]["trained"].values())
+    assert len(records[0]["trained"]) == 4 and records[0]["trained"] == records[1]["trained"]
+    assert costs.seconds(records) == pytest.approx(
+        sum(r["cost"]["seconds"] for r in records) - trained)

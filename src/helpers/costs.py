@@ -33,6 +33,10 @@ def seconds(records: Iterable[dict[str, Any]]) -> float:
     own, trained = 0.0, {}
     for record in records:
         spent = (record.get("cost") or {}).get("seconds", 0.0)
+        if groups := record.get("trained"):  # a game: key of every group of classifiers, seconds
+            trained |= groups
+            own += spent - sum(groups.values())
+            continue
         training = (record.get("training") or {}).get("seconds", 0.0)
         own += max(spent - training, record.get("sampling_seconds", 0.0)) if training else spent
         model = json.dumps((record.get("recompute") or {}).get("arguments", {}).get("model"))

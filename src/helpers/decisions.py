@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,8 @@ from helpers.attacks import Views
 from helpers.intervals import Interval, bootstrap, calibrate_threshold, wilson
 from helpers.noise import generator
 
-__all__ = ["ATTACKS", "FEWEST", "Judged", "answered", "auc", "batch_scores", "held_out", "judge"]
+__all__ = ["ATTACKS", "FEWEST", "Judged", "answered", "auc", "batch_scores", "combined",
+           "held_out", "judge"]
 
 TRUTH = np.array([[False], [True]])  # worlds of the rows of scores
 FEWEST = 4  # shadows a side below which no threshold is calibrated; the zero rule stands in
@@ -60,8 +61,8 @@ def batch_scores(pairs: np.ndarray) -> np.ndarray:
     return scaled.mean(0) - 0.5
 
 
-def held_out(name: str, a: Views, b: Views, labels, *, folds: int = 5,
-             seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def held_out(name: str, a: Views, b: Views, labels, *, folds: int = 5, seed: int = 0,
+             shown: tuple[Views, Views] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Score every shadow with an attack built from the shadows of the other folds.
 
     Parameters
@@ -72,6 +73,8 @@ def held_out(name: str, a: Views, b: Views, labels, *, folds: int = 5,
         Shadows of world 0 and of world 1.
     labels : pair of ndarray
         True labels of the two probe sets.
+    shown : pair of Views, optional
+        What `a` and `b` show when they stand in a victim's place, where that is not all they say.
 
     Returns
     -------
@@ -90,10 +93,11 @@ def held_out(name: str, a: Views, b: Views, labels, *, folds: int = 5,
     fold_a, fold_b = (generator("folds", seed, k).permutation(len(side)) % folds
                       for k, side in enumerate((a, b)))
     scores_a, scores_b = np.empty(len(a)), np.empty(len(b))
+    shown_a, shown_b = shown or (a, b)
     for fold in range(folds):
         rest = a.take(fold_a != fold), b.take(fold_b != fold)
-        scores_a[fold_a == fold] = attack(a.take(fold_a == fold), *rest, labels, seed)
-        scores_b[fold_b == fold] = attack(b.take(fold_b == fold), *rest, labels, seed)
+        scores_a[fold_a == fold] = attack(shown_a.take(fold_a == fold), *rest, labels, seed)
+        scores_b[fold_b == fold] = attack(shown_b.take(fold_b == fold), *rest, labels, seed)
     return scores_a, scores_b
 
 
@@ -127,13 +131,17 @@ class Judged:
         right = self.correct[rule or self.rule]
         return wilson(int(right.sum()), right.size)
 
+    def auc_value(self) -> float:
+        """Area under the ROC curve of the two worlds' victims, without an interval."""
+        return auc(*self.scores)
+
     def auc(self, seed: int = 0) -> Interval:
         """Area under the ROC curve, bootstrapped over pairs of victims, one of each world."""
         return bootstrap(self.scores.T, lambda drawn: auc(drawn[:, 0], drawn[:, 1]), seed=seed)
 
 
 def judge(name: str, victims: tuple[Views, Views], a: Views, b: Views, labels, *,
-          seed: int = 0, batch: bool = False) -> Judged:
+          seed: int = 0, batch: bool = False, shown: tuple[Views, Views] | None = None) -> Judged:
     """Attack the victims of both worlds and decide by every rule.
 
     Parameters
@@ -148,6 +156,8 @@ def judge(name: str, victims: tuple[Views, Views], a: Views, b: Views, labels, *
         True labels of the two probe sets.
     batch : bool
         Add the paper's batch rule (for ``kl`` and its label-only form).
+    shown : pair of Views, optional
+        As in `held_out`.
 
     Raises
     ------
@@ -160,7 +170,8 @@ def judge(name: str, victims: tuple[Views, Views], a: Views, b: Views, labels, *
                          "balanced set, give as many of each world")
     scores = np.stack([attack(group, a, b, labels, seed) for group in victims])
     enough = min(len(a), len(b)) >= FEWEST
-    found = answered(scores, held_out(name, a, b, labels, seed=seed) if enough else None)
+    held = held_out(name, a, b, labels, seed=seed, shown=shown) if enough else None
+    found = answered(scores, held)
     if batch:
         shown = [group.hardened() if name == "kl labels" else group for group in victims]
         joint = np.concatenate([attacks.kl_pairs(group, a, b, every_pair=False, share=0.8,
@@ -184,3 +195,31 @@ def answered(scores: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None = No
     if held is not None:
         correct["calibrated"] = calibrate_threshold(*held).says_b(scores) == TRUTH
     return Judged(scores, correct)
+
+
+def combined(scores: Sequence[np.ndarray], held: Sequence[tuple[np.ndarray, np.ndarray]]
+             ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Join several attacks by a logistic regression fitted on held-out shadows.
+
+    Parameters
+    ----------
+    scores : sequence of ndarray, shape [2, victims]
+        One for each attack.
+    held : sequence of pairs of ndarray
+        The same shadows' scores under each attack.
+
+    Returns
+    -------
+    scores, held
+        Log-odds of world 1, shaped like those of one attack.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    a, b = (np.stack([pair[world] for pair in held], axis=1) for world in (0, 1))
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    model.fit(np.concatenate([a, b]), np.repeat([0, 1], [len(a), len(b)]))
+    return (np.stack([model.decision_function(np.stack([part[world] for part in scores], axis=1))
+                      for world in (0, 1)]), (model.decision_function(a),
+                                              model.decision_function(b)))

@@ -1,8 +1,7 @@
 """Games of distribution inference, through the store: train both sides, attack, keep the scores.
 
-A `Group` is a number of classifiers trained at one ratio by one party; a `Game` sets victims of
-two ratios against shadows of the same two ratios. Weights stay in the working store; what is
-published is a few numbers a victim.
+A `Game` sets victims of two ratios against shadows of the same two ratios (`helpers.groups`).
+Weights stay in the working store; what is published is a few numbers a victim.
 """
 
 from __future__ import annotations
@@ -11,75 +10,35 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from helpers import shadow, tables, whitebox
-from helpers.attacks import Views
-from helpers.decisions import ATTACKS, Judged, answered, judge
-from helpers.defenses import Defense, defended, noisy_features
+from helpers import groups, shadow, tables, whitebox
+from helpers.attacks import Views, kl
+from helpers.decisions import ATTACKS, Judged, answered, combined, held_out, judge
+from helpers.defenses import Defense
+from helpers.groups import Data, Group, fitted, table
 from helpers.leakage import contrast
-from helpers.noise import generator, stream_key
-from helpers.outputs import Logits
-from helpers.shadow import Fitted, Recipe
+from helpers.noise import generator, noise
+from helpers.outputs import Probabilities, as_released
+from helpers.shadow import Recipe
 from helpers.store import Store, fingerprint, make_key
 from helpers.workers import map_cells, peak_mb
 
-__all__ = ["Data", "Game", "Group", "Played", "check", "fitted", "play", "recompute", "table"]
+__all__ = ["Data", "Game", "Group", "Played", "check", "play", "probe_rows", "recompute"]
 
 VERSION = 1
-MODULES = ("helpers.inference", *shadow.MODULES, "helpers.tables", "helpers.records",
-           "helpers.attacks", "helpers.whitebox", "helpers.decisions", "helpers.defenses",
-           "helpers.outputs", "helpers.intervals")
-UTILITY = 4000  # most records behind the victims' task accuracy
-WHITE = ("pin", "aga")  # white-box attacks, on perceptrons
+MODULES = ("helpers.inference", *groups.MODULES, "helpers.attacks", "helpers.whitebox",
+           "helpers.decisions", "helpers.intervals")
+WHITE = ("pin", "aga", "aga+kl")  # white-box attacks, on perceptrons
+SPECIAL = {
+    "kl defect": "the released code's mistake: networks' logits taken for probabilities",
+    "kl neighbours": "victims show labels, asked again on noisy copies of every probe record",
+}
 SEEDS = 40  # records of each probe set behind the affinity graphs
-
-
-@dataclass(frozen=True)
-class Data:
-    """A table, its task and its property (see :func:`helpers.tables.load`).
-
-    Attributes
-    ----------
-    name, property, label, drop
-        As for :func:`helpers.tables.load`.
-    mode : {"cells", "free", "balanced"}
-        How records are drawn at a ratio, see :func:`helpers.tables.draw`.
-    """
-
-    name: str = "acs_ma"
-    property: str = "sex"
-    label: str | None = None
-    drop: tuple[str, ...] = ()
-    mode: str = "cells"
-
-
-@dataclass(frozen=True)
-class Group:
-    """Classifiers of one party (0 victim, 1 adversary), trained at one ratio on n records each.
-
-    They are numbers `first`, `first` + 1, ... of that party and ratio; `defense` acts on their
-    records before training.
-    """
-
-    data: Data
-    party: int
-    ratio: float
-    n: int
-    count: int
-    recipe: Recipe = Recipe()
-    first: int = 0
-    defense: Defense = Defense()
-
-    def __post_init__(self):
-        contrast(self.ratio, self.ratio)
-        if self.party not in (0, 1) or min(self.n, self.count) < 1:
-            raise ValueError(f"party={self.party} must be 0 (victim) or 1 (adversary), n={self.n} "
-                             f"and count={self.count} at least 1")
+SEEN = 20  # victims of each world whose accuracy on their own training records is kept
 
 
 @dataclass(frozen=True)
@@ -95,10 +54,16 @@ class Game:
     probes : int
         Records of each of the two probe sets, drawn from the adversary's test pool.
     attacks : tuple of str
-        Names in `helpers.decisions.ATTACKS`, or ``pin`` and ``aga``, which read the victims'
+        Names in `helpers.decisions.ATTACKS`, in `SPECIAL`, or in `WHITE`, which read the victims'
         weights (`helpers.whitebox`).
     seed : int
         Seed of the probe records, of folds and of the attacks' own randomness.
+    use : tuple of int
+        First shadow and number of shadows that the adversary uses, of each world; (0, 0): all.
+    marks : tuple of int
+        Epochs at which victims and shadows are taken; 0: the last.
+    copies, jitter : int, float
+        For ``kl neighbours``: noisy copies of every record, standard deviation of their noise.
     """
 
     victims: Group
@@ -107,21 +72,43 @@ class Game:
     probes: int = 1000
     attacks: tuple[str, ...] = ("kl",)
     seed: int = 0
+    use: tuple[int, int] = (0, 0)
+    marks: tuple[int, int] = (0, 0)
+    copies: int = 10
+    jitter: float = 0.3
 
     def __post_init__(self):
+        known, sides = (*ATTACKS, *SPECIAL, *WHITE), (self.victims, self.shadows)
+        archs = {side.recipe.arch for side in sides}
+        ways = [side.recipe.way == "sklearn" for side in sides]
         for name in self.attacks:
-            if name not in (*ATTACKS, *WHITE):
-                raise ValueError(f"unknown attack {name!r}; known: "
-                                 f"{', '.join((*ATTACKS, *WHITE))}")
-            archs = {side.recipe.arch for side in (self.victims, self.shadows)}
+            if name not in known:
+                raise ValueError(f"unknown attack {name!r}; known: {', '.join(known)}")
             if name in WHITE and not (len(archs) == 1 and min(archs).startswith("mlp-")):
                 raise ValueError(f"{name} reads the weights of perceptrons of one architecture, "
                                  f"not of {' and '.join(sorted(archs))}")
-        sides = [(side.data.name, side.data.property, side.data.label, side.ratio)
-                 for side in (self.victims, self.shadows)]
-        if sides[0] != sides[1]:  # the parties' rows are only disjoint within one split
-            raise ValueError(f"victims of {sides[0]} and shadows of {sides[1]}: need one table, "
-                             "property, label and one ratio")
+            if name == "kl defect" and ways != [False, True]:
+                raise ValueError("kl defect needs network victims and scikit-learn shadows, got "
+                                 f"{self.victims.recipe.arch} and {self.shadows.recipe.arch}")
+            if name == "kl neighbours" and any(ways):
+                raise ValueError("kl neighbours asks on records made up for it, which "
+                                 "scikit-learn's models here cannot answer; use networks")
+        told = [(side.data.name, side.data.property, side.data.label, side.data.split, side.ratio)
+                for side in sides]
+        if told[0] != told[1]:  # the parties' rows are only disjoint within one split
+            raise ValueError(f"victims of {told[0]} and shadows of {told[1]}: need one table, "
+                             "property, label, split and ratio")
+        first, count = self.use
+        if first < 0 or count < 0 or first + count > self.shadows.count:
+            raise ValueError(f"use={self.use}: the shadows are numbers 0 to "
+                             f"{self.shadows.count - 1} of each world")
+        for mark, side in zip(self.marks, sides, strict=True):
+            if mark and mark not in side.recipe.kept:
+                raise ValueError(f"marks={self.marks}: epoch {mark} is not kept; the recipe keeps "
+                                 f"{side.recipe.kept}")
+        if self.copies < 1 or not 0 < self.jitter < np.inf:
+            raise ValueError(f"copies={self.copies} must be at least 1 and jitter={self.jitter} "
+                             "positive")
         contrast(self.alpha0, self.victims.ratio)
 
     @property
@@ -132,32 +119,35 @@ class Game:
             replace(side, ratio=self.alpha0),
             replace(side, first=side.first + side.count) if null else side))
 
+    @property
+    def used(self) -> slice:
+        """Which shadows of each world the adversary uses."""
+        first, count = self.use
+        return slice(first, first + (count or self.shadows.count))
+
 
 @dataclass(frozen=True, eq=False)
 class Played:
-    """A game's outcome: what every attack answered, and the record (``utility``, ``cost``...)."""
+    """A game's outcome.
+
+    Attributes
+    ----------
+    game : Game
+    found : dict of str to Judged
+        What every attack answered.
+    record : dict
+        ``cost``, ``utility`` (mean task accuracy of both worlds' victims) and what an audit needs.
+    arrays : dict of str to ndarray
+        ``utility/accuracy`` [2, victims] on test records of the victims' party;
+        ``utility/groups`` [2, victims, 2] the same within records without and with the property;
+        ``utility/positive`` [2, victims, 2] share of positive answers within either;
+        ``utility/train`` [2, at most 20] accuracy on the records that a victim was trained on.
+    """
 
     game: Game
     found: dict[str, Judged]
     record: dict
-
-
-@lru_cache(maxsize=4)
-def table(data: Data) -> tables.TableSet:
-    """Load the table behind `data`; the last few stay in memory."""
-    return tables.load(data.name, property=data.property, label=data.label, drop=data.drop)
-
-
-def draws(group: Group) -> np.ndarray:
-    """Row numbers that each model trains on, int32 [count, n].
-
-    Model i of a party and ratio draws from a stream of its own, whatever the count.
-    """
-    source = table(group.data)
-    pool, parts = source.pool(group.party), round(group.ratio * 1e6)
-    return np.stack([tables.draw(source, pool, group.ratio, group.n,
-                                 generator("draw", group.party, parts, i), group.data.mode)
-                     for i in range(group.first, group.first + group.count)]).astype(np.int32)
+    arrays: dict[str, np.ndarray]
 
 
 def check(games: Sequence[Game]) -> None:
@@ -169,9 +159,7 @@ def check(games: Sequence[Game]) -> None:
         Before any training; names the pool, the records wanted and what would fit.
     """
     for group in {group for game in games for group in game.groups}:
-        source = table(group.data)
-        defended(draws(replace(group, count=1)), source.label, source.attribute, group.defense,
-                 np.zeros(1, np.int64))
+        groups.check(group)
     for game in games:
         probe_rows(game)
 
@@ -186,73 +174,57 @@ def probe_rows(game: Game) -> tuple[np.ndarray, np.ndarray]:
                  for ratio in (game.alpha0, game.victims.ratio))
 
 
-def fitted(group: Group, store: Store, device: str = "cpu") -> Fitted:
-    """Return a group's classifiers, trained now unless the store holds them."""
-    source = table(group.data)
-
-    probes = None
-    if group.recipe.way == "sklearn":  # only their outputs are kept: on all that anyone may ask for
-        asked = np.concatenate([source.pool(1, test=True), utility_rows(group.data)])
-        probes = source.features[asked]
-
-    def compute():
-        seeds = np.array([stream_key("classifier", group.party, round(group.ratio * 1e6), i) % 2**62
-                          for i in range(group.first, group.first + group.count)])
-        index, own = defended(draws(group), source.label, source.attribute, group.defense, seeds)
-        features = noisy_features(source.features, group.defense, group.party)
-        models = shadow.fit(group.recipe, features, own, index, seeds, device, probes=probes)
-        arrays = {f"{mark}/{name}": array for mark, weights in models.weights.items()
-                  for name, array in weights.items()}
-        return models.record, arrays
-
-    key = make_key("classifiers", VERSION, group, data=source.sha256, device=device,
-                   dtype="float32")
-    entry = store.once(key, compute)
-    weights: dict[int, dict[str, np.ndarray]] = {}
-    for name, array in entry.arrays.items():
-        mark, part = name.split("/", 1)
-        weights.setdefault(int(mark), {})[part] = array
-    return Fitted(group.recipe, weights, entry.record, probes)
-
-
-def utility_rows(data: Data) -> np.ndarray:
-    """Rows of the victims' test pool on which task accuracy is measured."""
-    pool = table(data).pool(0, test=True)
-    return generator("utility", 0).permutation(pool)[:UTILITY]
-
-
-def views(models: Fitted, source: tables.TableSet, rows) -> Views:
-    """Return the models' probabilities on the two probe sets."""
-    return Views(*(Logits(shadow.logits(models, source.features[part])).probabilities()
-                   for part in rows))
+def _neighbours(game: Game, models, data: Data, rows, mark) -> Views:
+    """Share of positive labels over noisy copies of every probe record."""
+    source, parts = table(data), []
+    for world, part in enumerate(rows):
+        records = source.features[part]
+        positive = 0.0
+        for copy in range(game.copies):
+            shift = noise(range(len(records)), records.shape[1:], 10_000 * game.seed + copy,
+                          f"neighbours {world}")
+            asked = (records + np.float32(game.jitter) * shift).astype(np.float32)
+            positive = positive + (shadow.logits(models, asked, mark) >= 0)
+        parts.append(Probabilities(positive / game.copies))
+    return Views(*parts)
 
 
 def _play(game: Game, store: Store, device: str):
+    rows, members = probe_rows(game), game.groups
+    models = [fitted(group, store, device) for group in members]
+    spent = {groups.key_of(group, device)[:16]: found.record["cost"]["seconds"]
+             for group, found in zip(members, models, strict=True)}
     began = time.process_time()
-    rows = probe_rows(game)
-    groups = game.groups
-    models = [fitted(group, store, device) for group in groups]
-    seen = [views(found, table(group.data), rows)
-            for found, group in zip(models, groups, strict=True)]
+    models[2:] = [groups.some(found, game.used) for found in models[2:]]
+    marks = [mark or None for mark in np.repeat(game.marks, 2).tolist()]
+    logits = [groups.outputs(found, table(group.data), rows, mark)
+              for found, group, mark in zip(models, members, marks, strict=True)]
+    seen = [Views(*(part.probabilities() for part in both)) for both in logits]
     labels = tuple(table(game.shadows.data).label[part] for part in rows)
     arrays = {}
     for name in game.attacks:
-        found = _white(name, game, models, rows) if name in WHITE else judge(
-            name, (seen[0], seen[1]), seen[2], seen[3], labels, seed=game.seed,
-            batch=name in ("kl", "kl labels"))
+        shown, inner = seen, name
+        if name in SPECIAL:
+            inner = "kl"
+            shown = [Views(*map(as_released, both)) for both in logits[:2]] + seen[2:] if (
+                name == "kl defect") else [
+                _neighbours(game, found, group.data, rows, mark)
+                for found, group, mark in zip(models, members, marks, strict=True)]
+        if name in WHITE:
+            found = _white(name, game, models, marks, rows, seen, labels)
+        else:
+            found = judge(inner, tuple(shown[:2]), seen[2], seen[3], labels, seed=game.seed,
+                          shown=tuple(shown[2:]), batch=inner in ("kl", "kl labels"))
         arrays[f"scores/{name}"] = found.scores
         arrays |= {f"{rule}/{name}": right for rule, right in found.correct.items()}
-    source, held = table(game.victims.data), utility_rows(game.victims.data)
-    right = [((shadow.logits(m, source.features[held]) > 0) == source.label[held]).mean()
-             for m in models[:2]]
-    training = [found.record["cost"]["seconds"] for found in models]
-    spent = time.process_time() - began
+    arrays |= _utility(game, models[:2], marks[0])
+    own = time.process_time() - began
     record = {
-        "utility": [float(part) for part in right],
-        "training": {"seconds": round(sum(training), 2)},
-        "cost": {"seconds": round(max(spent, sum(training)), 2), "peak_mb": peak_mb()},
+        "utility": arrays["utility/accuracy"].mean(1).tolist(),
+        "trained": spent,
+        "cost": {"seconds": round(own + sum(spent.values()), 2), "peak_mb": peak_mb()},
         "recompute": {"function": "helpers.inference:recompute", "arguments": {
-            "game": asdict(game), "model": [asdict(group) for group in groups]}},
+            "game": asdict(game)}},
         "tolerance": {"mean_abs": 0.1},
         "stage": "game", "version": VERSION, "modules": list(MODULES),
         "fingerprint": fingerprint(MODULES), "torch": torch.__version__, "device": device,
@@ -260,9 +232,31 @@ def _play(game: Game, store: Store, device: str):
     return record, arrays
 
 
-def _white(name: str, game: Game, models: Sequence[Fitted], rows) -> Judged:
+def _utility(game: Game, victims, mark) -> dict[str, np.ndarray]:
+    """How well the victims do their task; see `Played`."""
+    source, held = table(game.victims.data), groups.utility_rows(game.victims.data)
+    answers = np.stack([shadow.logits(m, source.features[held], mark) > 0 for m in victims])
+    right, member = answers == source.label[held], source.attribute[held] == 1
+    found = {"utility/accuracy": right.mean(2)}
+    for name, part in (("groups", right), ("positive", answers)):
+        found[f"utility/{name}"] = np.stack([part[:, :, of].mean(2) for of in (~member, member)], 2)
+    if game.victims.recipe.way != "sklearn":
+        shares = []
+        for group, models in zip(game.groups, victims, strict=False):
+            some = groups.some(models, slice(SEEN))
+            drawn = groups.draws(replace(group, count=min(group.count, SEEN)))
+            rows, place = np.unique(drawn, return_inverse=True)
+            said = shadow.logits(some, source.features[rows], mark) > 0
+            own = np.take_along_axis(said == source.label[rows], place.reshape(drawn.shape), 1)
+            shares.append(own.mean(1))
+        found["utility/train"] = np.stack(shares)
+    return found
+
+
+def _white(name: str, game: Game, models, marks, rows, seen, labels) -> Judged:
     """A white-box attack on the victims of both worlds."""
-    zero, one, a, b = (whitebox.layers_of(found.weights[found.recipe.epochs]) for found in models)
+    zero, one, a, b = (whitebox.layers_of(found.weights[mark or found.recipe.epochs])
+                       for found, mark in zip(models, marks, strict=True))
     victims = [tuple(np.concatenate(parts) for parts in zip(x, y, strict=True))
                for x, y in zip(zero, one, strict=True)]
     if name == "pin":
@@ -271,7 +265,14 @@ def _white(name: str, game: Game, models: Sequence[Fitted], rows) -> Judged:
         chosen = np.concatenate([part[:SEEDS] for part in rows])
         records = table(game.shadows.data).features[chosen]
         found = whitebox.affinity(victims, a, b, records.reshape(len(records), -1), seed=game.seed)
-    return answered(found.victims.reshape(2, -1), (found.held_a, found.held_b))
+    scores, held = found.victims.reshape(2, -1), (found.held_a, found.held_b)
+    if name == "aga+kl":
+        near = held_out("kl", seen[2], seen[3], labels, seed=game.seed)
+        other = np.stack([kl(part, seen[2], seen[3]) for part in seen[:2]])
+        scores, held = combined(
+            (scores, other), (held, tuple(part[at] for part, at in zip(near, found.places,
+                                                                       strict=True))))
+    return answered(scores, held)
 
 
 def recompute(arguments: dict, device: str = "cpu") -> dict[str, np.ndarray]:
@@ -289,12 +290,8 @@ def _group(plain: dict) -> Group:
 
 def _game(plain: dict) -> Game:
     return Game(**{**plain, "victims": _group(plain["victims"]), "attacks": tuple(plain["attacks"]),
-                   "shadows": _group(plain["shadows"])})
-
-
-def _train_job(job) -> None:
-    group, root, device = job
-    fitted(group, Store(root), device)
+                   "shadows": _group(plain["shadows"]), "use": tuple(plain["use"]),
+                   "marks": tuple(plain["marks"])})
 
 
 def _game_job(job) -> None:
@@ -327,9 +324,8 @@ def play(games: Sequence[Game], store: Store, *, device: str = "cpu", workers=No
             for game in games]
     missing = {key: game for key, game in zip(keys, games, strict=True) if store.get(key) is None}
     check(list(missing.values()))
-    groups = list(dict.fromkeys(group for game in missing.values() for group in game.groups))
-    map_cells(_train_job, [(group, store.root, device) for group in groups], workers=workers,
-              label="classifiers", costs=[g.count * g.n * g.recipe.epochs for g in groups])
+    groups.train((group for game in missing.values() for group in game.groups), store,
+                 device=device, workers=workers)
     map_cells(_game_job, [(game, key, store.root, store.results, store.publish, device)
                           for key, game in missing.items()], workers=workers, label="games")
     return [_outcome(game, store.get(key)) for game, key in zip(games, keys, strict=True)]
@@ -341,4 +337,5 @@ def _outcome(game: Game, entry) -> Played:
         correct = {rule: entry.arrays[f"{rule}/{name}"] for rule in ("zero", "calibrated", "batch")
                    if f"{rule}/{name}" in entry.arrays}
         found[name] = Judged(entry.arrays[f"scores/{name}"], correct)
-    return Played(game, found, entry.record)
+    return Played(game, found, entry.record, {
+        name: array for name, array in entry.arrays.items() if name.startswith("utility/")})

@@ -25,11 +25,15 @@ Layers = list[tuple[np.ndarray, np.ndarray]]
 
 
 class Answers(NamedTuple):
-    """Log-odds of world 1: of the victims [V], and of the held-out shadows of each world."""
+    """Log-odds of world 1: of the victims [V], and of the held-out shadows of each world.
+
+    `places` holds the numbers of those shadows.
+    """
 
     victims: np.ndarray
     held_a: np.ndarray
     held_b: np.ndarray
+    places: tuple[np.ndarray, np.ndarray]
 
 
 def layers_of(weights: Mapping[str, np.ndarray]) -> Layers:
@@ -208,4 +212,4 @@ def _answer(build: Callable, victims, a, b, *, rate: float, decay: float, epochs
     model.eval()
     with torch.no_grad():
         return Answers(*(model(*(x[rows] for x in side)).double().numpy() for side, rows in (
-            (victims, slice(None)), (a, held[0]), (b, held[1]))))
+            (victims, slice(None)), (a, held[0]), (b, held[1]))), tuple(held))
