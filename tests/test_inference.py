@@ -173,7 +173,7 @@ def test_logits_for_probabilities_is_the_released_mistake(people, played):
 
 @pytest.mark.parametrize(("wrong", "match"), [
     ({"use": (5, 9)}, "numbers 0 to 9"), ({"marks": (3, 0)}, "epoch 3 is not kept"),
-    ({"jitter": 0.0}, "jitter")])
+    ({"jitter": 0.0}, "jitter"), ({"ask": 401}, "hold 400 records")])
 def test_what_the_groups_lack_is_refused(people, wrong, match):
     with pytest.raises(ValueError, match=match):
         game(people, **wrong)
@@ -195,3 +195,14 @@ def test_a_group_that_two_games_share_is_counted_once(people, played):
     assert len(records[0]["trained"]) == 4 and records[0]["trained"] == records[1]["trained"]
     assert costs.seconds(records) == pytest.approx(
         sum(r["cost"]["seconds"] for r in records) - trained)
+
+
+def test_few_questions_tell_less_and_chosen_ones_more(people, played):
+    base = game(people, ratio=0.7, victims=40, attacks=("kl",))
+    asked = [replace(base, ask=ask, choose=choose) for ask, choose in (
+        (0, False), (400, False), (400, True), (1, False), (10, False), (10, True))]
+    found = [part.found["kl"] for part in inference.play(asked, played[0], workers=1)]
+    for same in found[1:3]:  # all of them, in whatever order
+        assert np.allclose(same.scores, found[0].scores, atol=1e-12)
+    assert found[3].auc_value() < found[0].auc_value()
+    assert found[4].auc_value() < found[5].auc_value()

@@ -119,16 +119,19 @@ def kl(victims: Views, a: Views, b: Views, *, voting: bool = False) -> np.ndarra
     return np.mean(parts, axis=0)
 
 
-def pick_records(a: Views, b: Views, share: float = 0.5) -> list[np.ndarray]:
+def pick_records(a: Views, b: Views, share: float = 0.5, *,
+                 ranked: bool = False) -> list[np.ndarray]:
     """Records of each probe set on which the shadows' mean log-odds differ most (an option of 4.2).
 
-    Chosen by the adversary's models alone.
+    Chosen by the adversary's models alone; in the order of the records, or, `ranked`, the most
+    telling first.
     """
     chosen = []
     for of_a, of_b in zip(a, b, strict=True):
         gap = np.abs(of_a.log_odds().mean(0) - of_b.log_odds().mean(0))
         count = max(1, round(share * len(gap)))
-        chosen.append(np.sort(np.argsort(-gap, kind="stable")[:count]))
+        first = np.argsort(-gap, kind="stable")[:count]
+        chosen.append(first if ranked else np.sort(first))
     return chosen
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from helpers import groups, shadow, tables, whitebox
-from helpers.attacks import Views, kl
+from helpers.attacks import Views, kl, pick_records
 from helpers.decisions import ATTACKS, Judged, answered, combined, held_out, judge
 from helpers.defenses import Defense
 from helpers.groups import Data, Group, fitted, table
@@ -64,6 +64,11 @@ class Game:
         Epochs at which victims and shadows are taken; 0: the last.
     copies, jitter : int, float
         For ``kl neighbours``: noisy copies of every record, standard deviation of their noise.
+    ask : int
+        Probe records that the adversary asks a victim about, both sets together (the first ones of
+        each; one record stands for both sets); 0: all.
+    choose : bool
+        Ask about those on which the shadows of the two worlds differ most instead.
     """
 
     victims: Group
@@ -76,6 +81,8 @@ class Game:
     marks: tuple[int, int] = (0, 0)
     copies: int = 10
     jitter: float = 0.3
+    ask: int = 0
+    choose: bool = False
 
     def __post_init__(self):
         known, sides = (*ATTACKS, *SPECIAL, *WHITE), (self.victims, self.shadows)
@@ -109,6 +116,8 @@ class Game:
         if self.copies < 1 or not 0 < self.jitter < np.inf:
             raise ValueError(f"copies={self.copies} must be at least 1 and jitter={self.jitter} "
                              "positive")
+        if not 0 <= self.ask <= 2 * self.probes:
+            raise ValueError(f"ask={self.ask}: the two probe sets hold {2 * self.probes} records")
         contrast(self.alpha0, self.victims.ratio)
 
     @property
@@ -174,6 +183,17 @@ def probe_rows(game: Game) -> tuple[np.ndarray, np.ndarray]:
                  for ratio in (game.alpha0, game.victims.ratio))
 
 
+def _asked(game: Game, rows, a: Views, b: Views) -> list[np.ndarray]:
+    """The rows of either probe set that a victim is asked about."""
+    if not game.ask:
+        return list(rows)
+    counts = ((game.ask + 1) // 2, game.ask // 2)
+    order = pick_records(a, b, 1.0, ranked=True) if game.choose else map(range, map(len, rows))
+    kept = [part[np.asarray(at)[:count]] for part, at, count in zip(rows, order, counts,
+                                                                    strict=True)]
+    return kept if counts[1] else [kept[0], kept[0]]
+
+
 def _neighbours(game: Game, models, data: Data, rows, mark) -> Views:
     """Share of positive labels over noisy copies of every probe record."""
     source, parts = table(data), []
@@ -197,6 +217,8 @@ def _play(game: Game, store: Store, device: str):
     began = time.process_time()
     models[2:] = [groups.some(found, game.used) for found in models[2:]]
     marks = [mark or None for mark in np.repeat(game.marks, 2).tolist()]
+    rows = _asked(game, rows, *(groups.views(models[at], table(members[at].data), rows, marks[at])
+                                for at in (2, 3)))
     logits = [groups.outputs(found, table(group.data), rows, mark)
               for found, group, mark in zip(models, members, marks, strict=True)]
     seen = [Views(*(part.probabilities() for part in both)) for both in logits]
