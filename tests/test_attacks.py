@@ -204,3 +204,14 @@ def test_bad_logits_and_mismatches(game):
     with pytest.raises(ValueError, match="at least two a side"):
         attacks.kl_pairs(game["victims"][0], game["a"].take([0]), game["b"].take([0]),
                          every_pair=False)
+
+
+def test_folds_may_be_given_and_are_checked(game):
+    a, b, labels = game["a"], game["b"], game["labels"]
+    fold = np.arange(len(a)) % 2
+    scores = decisions.held_out("kl", a, b, labels, fold=fold)
+    for k in (0, 1):
+        alone = attacks.kl(a.take(fold == k), a.take(fold != k), b.take(fold != k))
+        assert np.array_equal(scores[0][fold == k], alone)
+    with pytest.raises(ValueError, match="at least two folds"):
+        decisions.held_out("kl", a, b, labels, fold=np.zeros(len(a), int))

@@ -45,7 +45,7 @@ def played(people, tmp_path_factory):
 
 def test_far_worlds_are_told_apart(played):
     _, found = played
-    assert found.found["kl"].accuracy().low > 0.7
+    assert found.found["kl"].accuracy().low > 0.6
     assert set(found.found["kl"].correct) == {"zero", "calibrated", "batch"}
     assert 0.6 < min(found.record["utility"]) < 1.0
 
@@ -206,3 +206,26 @@ def test_few_questions_tell_less_and_chosen_ones_more(people, played):
         assert np.allclose(same.scores, found[0].scores, atol=1e-12)
     assert found[3].auc_value() < found[0].auc_value()
     assert found[4].auc_value() < found[5].auc_value()
+
+
+def test_even_and_odd_shadows_share_no_record(people):
+    drawn = groups.draws(Group(people, 1, 0.5, 100, 9, RECIPE, first=1))
+    fold = Group(people, 1, 0.5, 100, 9, RECIPE, first=1).fold
+    assert fold.tolist() == [1, 0, 1, 0, 1, 0, 1, 0, 1]
+    assert not np.intersect1d(drawn[fold == 0], drawn[fold == 1]).size
+    assert np.intersect1d(drawn[fold == 0][0], drawn[fold == 0][1]).size
+    whole = Group(people, 1, 0.5, 100, 9, RECIPE, halves=False)
+    assert whole.fold is None and Group(people, 0, 0.5, 100, 9, RECIPE).fold is None
+    both = groups.draws(whole)
+    assert np.intersect1d(both[0], both[1]).size
+    assert game(people, use=(3, 4)).fold.tolist() == [1, 0, 1, 0]
+    assert game(people, use=(3, 3)).fold is None  # one of a half is no fold to learn from
+
+
+def test_shadows_are_judged_by_the_other_half(people, played, monkeypatch):
+    seen = []
+    plain = inference.judge
+    monkeypatch.setattr(inference, "judge", lambda *a, **k:
+                        seen.append(k["fold"]) or plain(*a, **k))
+    inference._play(game(people), played[0], "cpu")
+    assert all(np.array_equal(fold, np.arange(10) % 2) for fold in seen) and seen

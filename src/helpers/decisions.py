@@ -62,8 +62,13 @@ def batch_scores(pairs: np.ndarray) -> np.ndarray:
 
 
 def held_out(name: str, a: Views, b: Views, labels, *, folds: int = 5, seed: int = 0,
-             shown: tuple[Views, Views] | None = None) -> tuple[np.ndarray, np.ndarray]:
+             shown: tuple[Views, Views] | None = None,
+             fold: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Score every shadow with an attack built from the shadows of the other folds.
+
+    Shadows of one pool share training records, which brings them nearer to each other than to any
+    victim, and more so in the world whose records are scarce: a threshold learned from them is off.
+    Folds of shadows that were trained on disjoint halves of the pool have no such advantage.
 
     Parameters
     ----------
@@ -75,6 +80,8 @@ def held_out(name: str, a: Views, b: Views, labels, *, folds: int = 5, seed: int
         True labels of the two probe sets.
     shown : pair of Views, optional
         What `a` and `b` show when they stand in a victim's place, where that is not all they say.
+    fold : ndarray of int, shape [len(a)], optional
+        Fold of each shadow, the same in both worlds; by default `folds` random ones.
 
     Returns
     -------
@@ -90,14 +97,18 @@ def held_out(name: str, a: Views, b: Views, labels, *, folds: int = 5, seed: int
         raise ValueError(f"{len(a)} and {len(b)} shadows: a threshold needs at least {FEWEST} a "
                          "side; train more, or use the zero rule")
     folds = min(folds, len(a), len(b))
-    fold_a, fold_b = (generator("folds", seed, k).permutation(len(side)) % folds
-                      for k, side in enumerate((a, b)))
+    fold_a, fold_b = ((generator("folds", seed, k).permutation(len(side)) % folds)
+                      if fold is None else np.asarray(fold) for k, side in enumerate((a, b)))
+    for side, of in ((a, fold_a), (b, fold_b)):
+        if of.shape != (len(side),) or len(np.unique(of)) < 2:
+            raise ValueError(f"fold of shape {of.shape} with {len(np.unique(of))} folds: need one "
+                             f"entry for each of {len(side)} shadows, and at least two folds")
     scores_a, scores_b = np.empty(len(a)), np.empty(len(b))
     shown_a, shown_b = shown or (a, b)
-    for fold in range(folds):
-        rest = a.take(fold_a != fold), b.take(fold_b != fold)
-        scores_a[fold_a == fold] = attack(shown_a.take(fold_a == fold), *rest, labels, seed)
-        scores_b[fold_b == fold] = attack(shown_b.take(fold_b == fold), *rest, labels, seed)
+    for k in np.unique(fold_a):
+        rest = a.take(fold_a != k), b.take(fold_b != k)
+        scores_a[fold_a == k] = attack(shown_a.take(fold_a == k), *rest, labels, seed)
+        scores_b[fold_b == k] = attack(shown_b.take(fold_b == k), *rest, labels, seed)
     return scores_a, scores_b
 
 
@@ -141,7 +152,8 @@ class Judged:
 
 
 def judge(name: str, victims: tuple[Views, Views], a: Views, b: Views, labels, *,
-          seed: int = 0, batch: bool = False, shown: tuple[Views, Views] | None = None) -> Judged:
+          seed: int = 0, batch: bool = False, shown: tuple[Views, Views] | None = None,
+          fold: np.ndarray | None = None) -> Judged:
     """Attack the victims of both worlds and decide by every rule.
 
     Parameters
@@ -156,7 +168,7 @@ def judge(name: str, victims: tuple[Views, Views], a: Views, b: Views, labels, *
         True labels of the two probe sets.
     batch : bool
         Add the paper's batch rule (for ``kl`` and its label-only form).
-    shown : pair of Views, optional
+    shown, fold
         As in `held_out`.
 
     Raises
@@ -170,7 +182,8 @@ def judge(name: str, victims: tuple[Views, Views], a: Views, b: Views, labels, *
                          "balanced set, give as many of each world")
     scores = np.stack([attack(group, a, b, labels, seed) for group in victims])
     enough = min(len(a), len(b)) >= FEWEST
-    held = held_out(name, a, b, labels, seed=seed, shown=shown) if enough else None
+    held = held_out(name, a, b, labels, seed=seed, shown=shown,
+                    fold=fold) if enough else None
     found = answered(scores, held)
     if batch:
         shown = [group.hardened() if name == "kl labels" else group for group in victims]

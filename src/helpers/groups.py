@@ -13,7 +13,7 @@ import numpy as np
 
 from helpers import shadow, tables
 from helpers.attacks import Views
-from helpers.defenses import Defense, defended, noisy_features
+from helpers.defenses import Defense, altered, defended
 from helpers.leakage import contrast
 from helpers.noise import generator, stream_key
 from helpers.outputs import Logits
@@ -58,7 +58,10 @@ class Group:
 
     They are numbers `first`, `first` + 1, ... of that party and ratio; `defense` acts on their
     records before training. `share` is the part of the party's training pool that the records come
-    from (always the same part).
+    from (always the same part). With `halves`, an adversary's models of even and of odd number draw
+    from two disjoint halves of that pool: a model of one half is to those of the other what a
+    victim is, one without a common record, so that a threshold can be learned from them
+    (`helpers.decisions.held_out`). Victims always draw from their whole pool.
     """
 
     data: Data
@@ -70,6 +73,7 @@ class Group:
     first: int = 0
     defense: Defense = Defense()
     share: float = 1.0
+    halves: bool = True
 
     def __post_init__(self):
         contrast(self.ratio, self.ratio)
@@ -78,6 +82,12 @@ class Group:
                              f"and count={self.count} at least 1")
         if not 0 < self.share <= 1:
             raise ValueError(f"share={self.share} of a pool must lie in (0, 1]")
+
+    @property
+    def fold(self) -> np.ndarray | None:
+        """Half that each model draws from, int [count] of 0 and 1; None without halves."""
+        return (np.arange(self.first, self.first + self.count) % 2 if self.party and self.halves
+                else None)
 
 
 @lru_cache(maxsize=4)
@@ -92,14 +102,23 @@ def draws(group: Group) -> np.ndarray:
 
     Model i of a party and ratio draws from a stream of its own, whatever the count.
     """
-    source = table(group.data)
-    pool, parts = source.pool(group.party), round(group.ratio * 1e6)
-    if group.share < 1:
-        order = generator("share", group.party).permutation(len(pool))
-        pool = np.sort(pool[order[: round(group.share * len(pool))]])
-    return np.stack([tables.draw(source, pool, group.ratio, group.n,
+    source, parts = table(group.data), round(group.ratio * 1e6)
+    pools = pools_of(group)
+    return np.stack([tables.draw(source, pools[i % len(pools)], group.ratio, group.n,
                                  generator("draw", group.party, parts, i), group.data.mode)
                      for i in range(group.first, group.first + group.count)]).astype(np.int32)
+
+
+def pools_of(group: Group) -> list[np.ndarray]:
+    """Row numbers that a group draws from: one pool, or two disjoint halves of it."""
+    source = table(group.data)
+    pool = source.pool(group.party)
+    halved = group.party == 1 and group.halves
+    if group.share == 1 and not halved:
+        return [pool]
+    order = generator("share", group.party).permutation(len(pool))
+    pool = pool[order[: round(group.share * len(pool))]]
+    return [np.sort(part) for part in (np.array_split(pool, 2) if halved else [pool])]
 
 
 def check(group: Group) -> None:
@@ -111,8 +130,8 @@ def check(group: Group) -> None:
         Before any training; names the pool, the records wanted and what would fit.
     """
     source = table(group.data)
-    defended(draws(replace(group, count=1)), source.label, source.attribute, group.defense,
-             np.zeros(1, np.int64))
+    drawn = draws(replace(group, count=min(2, group.count)))
+    defended(drawn, source.label, source.attribute, group.defense, np.zeros(len(drawn), np.int64))
 
 
 def key_of(group: Group, device: str = "cpu") -> str:
@@ -134,7 +153,8 @@ def fitted(group: Group, store: Store, device: str = "cpu") -> Fitted:
         seeds = np.array([stream_key("classifier", group.party, round(group.ratio * 1e6), i) % 2**62
                           for i in range(group.first, group.first + group.count)])
         index, own = defended(draws(group), source.label, source.attribute, group.defense, seeds)
-        features = noisy_features(source.features, group.defense, group.party)
+        features, index = altered(source.features, index, source.label, source.attribute,
+                                  group.defense, seeds, group.party, source.groups)
         models = shadow.fit(group.recipe, features, own, index, seeds, device, probes=probes)
         arrays = {f"{mark}/{name}": array for mark, weights in models.weights.items()
                   for name, array in weights.items()}

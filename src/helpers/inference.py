@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,13 @@ class Game:
         first, count = self.use
         return slice(first, first + (count or self.shadows.count))
 
+    @property
+    def fold(self) -> np.ndarray | None:
+        """Half of the pool behind each used shadow, where there are two or more of each half."""
+        fold = self.shadows.fold
+        fold = None if fold is None else fold[self.used]
+        return None if fold is None or min(np.bincount(fold, minlength=2)) < 2 else fold
+
 
 @dataclass(frozen=True, eq=False)
 class Played:
@@ -223,7 +231,7 @@ def _play(game: Game, store: Store, device: str):
               for found, group, mark in zip(models, members, marks, strict=True)]
     seen = [Views(*(part.probabilities() for part in both)) for both in logits]
     labels = tuple(table(game.shadows.data).label[part] for part in rows)
-    arrays = {}
+    arrays, read = {}, {}
     for name in game.attacks:
         shown, inner = seen, name
         if name in SPECIAL:
@@ -233,10 +241,11 @@ def _play(game: Game, store: Store, device: str):
                 _neighbours(game, found, group.data, rows, mark)
                 for found, group, mark in zip(models, members, marks, strict=True)]
         if name in WHITE:
-            found = _white(name, game, models, marks, rows, seen, labels)
+            found = _white(name, game, models, marks, rows, seen, labels, read)
         else:
             found = judge(inner, tuple(shown[:2]), seen[2], seen[3], labels, seed=game.seed,
-                          shown=tuple(shown[2:]), batch=inner in ("kl", "kl labels"))
+                          shown=tuple(shown[2:]), fold=game.fold,
+                          batch=inner in ("kl", "kl labels"))
         arrays[f"scores/{name}"] = found.scores
         arrays |= {f"{rule}/{name}": right for rule, right in found.correct.items()}
     arrays |= _utility(game, models[:2], marks[0])
@@ -249,9 +258,14 @@ def _play(game: Game, store: Store, device: str):
             "game": asdict(game)}},
         "tolerance": {"mean_abs": 0.1},
         "stage": "game", "version": VERSION, "modules": list(MODULES),
-        "fingerprint": fingerprint(MODULES), "torch": torch.__version__, "device": device,
+        "fingerprint": _code(), "torch": torch.__version__, "device": device,
     }
     return record, arrays
+
+
+@cache
+def _code() -> str:
+    return fingerprint(MODULES)
 
 
 def _utility(game: Game, victims, mark) -> dict[str, np.ndarray]:
@@ -275,21 +289,24 @@ def _utility(game: Game, victims, mark) -> dict[str, np.ndarray]:
     return found
 
 
-def _white(name: str, game: Game, models, marks, rows, seen, labels) -> Judged:
-    """A white-box attack on the victims of both worlds."""
+def _white(name: str, game: Game, models, marks, rows, seen, labels, read: dict) -> Judged:
+    """A white-box attack on the victims of both worlds; `read` keeps answers for `combined`."""
     zero, one, a, b = (whitebox.layers_of(found.weights[mark or found.recipe.epochs])
                        for found, mark in zip(models, marks, strict=True))
     victims = [tuple(np.concatenate(parts) for parts in zip(x, y, strict=True))
                for x, y in zip(zero, one, strict=True)]
     if name == "pin":
         found = whitebox.permutation_invariant(victims, a, b, seed=game.seed)
+    elif "aga" in read:
+        found = read["aga"]
     else:
         chosen = np.concatenate([part[:SEEDS] for part in rows])
         records = table(game.shadows.data).features[chosen]
-        found = whitebox.affinity(victims, a, b, records.reshape(len(records), -1), seed=game.seed)
+        found = read["aga"] = whitebox.affinity(victims, a, b, records.reshape(len(records), -1),
+                                                seed=game.seed)
     scores, held = found.victims.reshape(2, -1), (found.held_a, found.held_b)
     if name == "aga+kl":
-        near = held_out("kl", seen[2], seen[3], labels, seed=game.seed)
+        near = held_out("kl", seen[2], seen[3], labels, seed=game.seed, fold=game.fold)
         other = np.stack([kl(part, seen[2], seen[3]) for part in seen[:2]])
         scores, held = combined(
             (scores, other), (held, tuple(part[at] for part, at in zip(near, found.places,
