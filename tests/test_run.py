@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import toy
@@ -368,7 +370,95 @@ def test_a_dead_kernel_is_reported(tmp_path):
         execute.execute(book, tmp_path, execute.environment(), execute.Progress())
 
 
-@pytest.mark.parametrize("command", ["run", "build", "check", "audit", "compare", "noise"])
+MINE = ["--outputs", "mine.npz"]
+
+
+@pytest.mark.parametrize("arguments, said", [
+    ([], ["nothing to do", "--probes FILE.csv"]),
+    (["--json", "out.json"], ["--json goes with --outputs"]),
+    (["--outputs", "nowhere.npz"], ["there is no file nowhere.npz"]),
+    ([*MINE, "--table", "census"], ["unknown --table 'census'", "acs_ma, adult"]),
+    (["--probes", "p.csv", "--table", "fashion16"], ["images", "acs_ma, adult"]),
+    ([*MINE, "--property", "age"], ["unknown --property 'age' of acs_ma", "sex, race"]),
+    ([*MINE, "--ratios", "0.5"], ["two values", "got 1: 0.5"]),
+    ([*MINE, "--ratios", "0.5", "0.3", "0.1"], ["two values", "got 3"]),
+    ([*MINE, "--ratios", "0.5", "1.2"], ["1.2 is outside [0, 1]"]),
+    ([*MINE, "--ratios", "nan", "0.3"], ["nan is outside [0, 1]"]),
+    ([*MINE, "--ratios", "0.5", "0.33"], ["0.33 is not published", "0, 0.1, 0.2", "0.9, 1"]),
+    ([*MINE, "--ratios", "0.4", "0.4"], ["both are 0.4", "n_leaked = 0"]),
+    (MINE, ["neither", "exactly one of 'probabilities' and 'logits'"]),
+    (["--probes", "nowhere/p.csv", "--table", "adult"], ["cannot write nowhere/p.csv"]),
+])
+def test_a_wrong_attack_ends_in_one_line(root, capsys, arguments, said):
+    np.savez("mine.npz", outputs=np.zeros(2000))
+    before = sorted(root.rglob("*"))
+    assert helpers("attack", *arguments) == 2
+    text = line(capsys)
+    assert all(part in text for part in said), text
+    assert sorted(root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("arrays, said", [
+    ({"probabilities": np.full(2000, 1.5)}, "outside [0, 1]; if these are logits"),
+    ({"probabilities": np.full(2000, np.nan)}, "2000 values are not finite"),
+    ({"logits": np.zeros(1999)}, "shape [1999]; needed are [2000] or [models, 2000]"),
+    ({"logits": np.zeros(2000), "probabilities": np.zeros(2000)}, "holds both"),
+    ({"logits": np.zeros(2000)}, "attack --make-shadows --table acs_ma --property sex"),
+])
+def test_outputs_that_cannot_be_attacked_end_in_one_line(root, capsys, arrays, said):
+    np.savez("mine.npz", **arrays)
+    assert helpers("attack", *MINE) == 2
+    assert said in line(capsys)
+
+
+TABLE = """
+# %% tags=["parameters"]
+table: str = "adult"
+property: str = "sex"
+label: str = ""
+
+# %%
+print(table, property, label)
+"""
+
+
+@pytest.fixture
+def tabled(root):
+    """A toy book whose second chapter takes a table, and a reader's own table."""
+    (root / "notebooks" / "02_other.py").write_text(toy.HEADER + TABLE)
+    frame = {"age": range(300), "sex": ["Female", "Male", "Male"] * 100, "paid": [0, 1] * 150}
+    pd.DataFrame(frame).to_csv(root / "my.csv", index=False)
+    return root
+
+
+@pytest.mark.parametrize("given, said", [
+    (["table", "nowhere.csv"], "-p table: there is no file nowhere.csv"),
+    (["table", "cenus"], "neither a built-in table"),
+    (["table", "my.csv"], "a file needs label="),
+    (["table", "my.csv", "label", "income"], "no column 'income'"),
+    (["table", "my.csv", "label", "paid", "property", "race"], "no column 'race'"),
+    (["table", "my.csv", "label", "age"], "not binary"),
+    (["property", "footwear"], "adult: unknown property 'footwear'"),
+    (["label", "wealth"], "adult: unknown label 'wealth'"),
+])
+def test_a_table_that_does_not_fit_ends_in_one_line(tabled, capsys, monkeypatch, given, said):
+    monkeypatch.setattr(publish, "run_job", lambda *_: pytest.fail("a chapter ran"))
+    pairs = [part for i in range(0, len(given), 2) for part in ("-p", *given[i:i + 2])]
+    assert helpers("run", "02", *pairs) == 2
+    assert said in line(capsys)
+
+
+def test_a_table_of_ones_own_reaches_the_chapter_by_its_absolute_path(tabled):
+    job, = planning.plan(tabled, asked("02", "-p", "table", "my.csv", "-p", "label", "paid",
+                                       "-p", "property", "sex=Male"))
+    assert job.run["parameters"] == {"table": str(tabled / "my.csv"), "property": "sex=Male",
+                                     "label": "paid"}
+    job, = planning.plan(tabled, asked("02", "-p", "property", "race"))
+    assert job.run["parameters"]["table"] == "adult"
+
+
+@pytest.mark.parametrize("command", ["run", "build", "check", "audit", "attack", "compare",
+                                     "noise"])
 def test_help_reads_like_a_manual(command, capsys):
     with pytest.raises(SystemExit) as stop:
         helpers(command, "--help")

@@ -37,7 +37,7 @@ def overrides_for(known: dict[str, dict[str, Parameter]],
     ------
     UsageError
         For a name that no chosen chapter has, a wrong type, or a data file that is not there or
-        breaks the rules for a reader's own images.
+        breaks the rules for a reader's own images. (A table is read by `plan`.)
     """
     checked = {}
     for name, text in given:
@@ -46,12 +46,14 @@ def overrides_for(known: dict[str, dict[str, Parameter]],
             raise unknown_parameter(name, set().union(*known.values()), " and ".join(known) if
                                     len(known) < 3 else "the chosen chapters")
         value = parse_value(having[0][name], text)
-        if (name == "dataset" or name.endswith("_file")) and isinstance(value, str) and (
+        named = name in ("dataset", "table") or name.endswith("_file")
+        if named and isinstance(value, str) and (
                 "/" in value or os.sep in value or value.lower().endswith(DATA_FILES)):
             path = Path(value).expanduser().absolute()
             if not path.is_file():
                 raise UsageError(f"-p {name}: there is no file {value}")
-            _check_data(path)
+            if name != "table":  # that needs its label and property: see `plan`
+                _check_data(path)
             text = str(path)
         checked[name] = text
     return checked
@@ -62,6 +64,17 @@ def _check_data(path: Path) -> None:
 
     try:
         load(path)
+    except (ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+
+
+def _check_table(values: dict[str, Any]) -> None:
+    """Load a chapter's table with its property and label, so that a bad column stops it here."""
+    from helpers.tables import load
+
+    try:
+        load(values["table"], **{name: values[name] for name in ("property", "label")
+                                 if values.get(name)})
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
 
@@ -92,7 +105,13 @@ def out_folder(root: Path, options: Namespace) -> Path:
 
 
 def plan(root: Path, options: Namespace) -> list[Job]:
-    """Read, check and prepare every chosen chapter; nothing is written or executed."""
+    """Read, check and prepare every chosen chapter; nothing is written or executed.
+
+    Raises
+    ------
+    UsageError
+        As `overrides_for`, or for a table, property or label of the command line that do not fit.
+    """
     out = out_folder(root, options)
     scripts = {path.stem: notebooks.read_script(path) for path in pick(root, options.chapters)}
     known = {slug: notebooks.parameters_of(script, slug) for slug, script in scripts.items()}
@@ -101,6 +120,8 @@ def plan(root: Path, options: Namespace) -> list[Job]:
     for slug, script in scripts.items():
         chosen = resolve(root, options.profile, slug, known[slug], given)
         run = notebooks.run_of(root, script, slug, options.profile, chosen)
+        if "table" in known[slug] and given.keys() & {"table", "property", "label"}:
+            _check_table(run["parameters"])
         prepared = notebooks.inject(script, options.profile, chosen)
         target = out / f"{slug}.ipynb"
         jobs.append(Job(slug, prepared, run, target, notebooks.state(prepared, target, run)))

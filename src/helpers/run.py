@@ -112,6 +112,20 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("comparison"), metavar="DIR",
         help="folder for the JSON and the plate (default: comparison)")
 
+    add = command(_attack)
+    add("--probes", type=Path, metavar="FILE.csv", help="write the probe records, readable")
+    add("--encoded", type=Path, metavar="FILE.npz", help="write them as the shadows see them")
+    add("--outputs", type=Path, metavar="FILE.npz", help="your model's outputs on them: test it")
+    add("--table", default="acs_ma", help="acs_ma or adult (default: acs_ma)")
+    add("--property", default="sex", help="sex or race (default: sex)")
+    add("--ratios", type=float, nargs="+", default=[0.5, 0.3], metavar="R",
+        help="the two ratios to tell apart (default: 0.5 0.3)")
+    add("--json", type=Path, metavar="FILE", help="write all numbers, too")
+    add("--make-shadows", action="store_true",
+        help="train the shadows of this table and property and publish their outputs in results/")
+    add("--workers", type=_positive, metavar="N", help="worker processes for --make-shadows "
+        "(default: one a core)")
+
     add = command(_noise)
     add("--count", type=_positive, default=1024, metavar="N", help="how many (default: 1024)")
     add("--shape", type=_positive, nargs=3, required=True, metavar=("C", "H", "W"),
@@ -200,6 +214,8 @@ def _run(args: argparse.Namespace) -> None:
       -p NAME VALUE sets a parameter of the chapter's parameters cell. VALUE has the type written
       there: 3, 0.5, true, "[16, 256]", or text as it is. A data set of your own is a file:
       -p dataset my.npz (array `images`, N x H x W or N x H x W x C, uint8 or float in [0, 1]).
+      A table of your own, for the chapters that have these parameters:
+      -p table my.csv -p property sex=Female -p label income=high.
 
     examples:
       python -m helpers run --profile quick --fresh --build
@@ -367,6 +383,50 @@ def _compare(args: argparse.Namespace) -> None:
     from helpers import compare
 
     compare.main(args)
+
+
+def _attack(args: argparse.Namespace) -> None:
+    """Test what a classifier of your own tells about its training records.
+
+    Which of two ratios did its training set have, the share of records with the property? Write the
+    published probe records, run your model on them, and give its outputs back.
+
+    Records (--probes): a CSV with `id` (0, 1, ...), the table's own columns, and last `label` (1:
+    employed in acs_ma, salary above 50K in adult) and `property` (1: sex=Female or race=White),
+    which are not for your model. 1,000 records with the property come first, then 1,000 without;
+    for adult race 500 of each. --encoded writes float32 `features` [2000, d] with their `names`,
+    numbers standardised over the whole table, categories one-hot. They are test records on which no
+    shadow model was trained.
+
+    Outputs (--outputs): a .npz with one array, `probabilities` of label 1 or their `logits`, shape
+    [2000] or [models, 2000], in the order of the records.
+
+    Reported for each model: the ratio by the KL attack and a threshold calibrated on held-out
+    shadows (the headline), by the zero rule beside it, the probability of the second ratio (prior
+    1/2), and the ratio itself estimated from shadows of 0, 0.1, ..., 1; all with 95 % intervals,
+    and how often the rule is right on shadows that it has not seen. `distance` (mean KL from the
+    nearer shadows) says whether your model resembles the shadows at all.
+
+    The shadows are perceptrons of 32 and 16 units, each trained on 8,000 records (adult: 2,500;
+    adult race: 1,500) of the adversary's part of the table. A model trained otherwise, with another
+    architecture, more or fewer records or another source, may be shifted by more than the intervals
+    say. fashion16 has no published shadows: its records are images.
+
+    --make-shadows trains the shadows of the given table and property (550 models, a minute or two)
+    unless the store has them, and writes their outputs into results/, where they stay.
+
+    examples:
+      python -m helpers attack --probes probes.csv
+          then, in Python: numpy.savez("mine.npz", probabilities=model.predict_proba(...)[:, 1])
+      python -m helpers attack --outputs mine.npz --ratios 0.5 0.3 --json mine.json
+      python -m helpers attack --table adult --property sex --encoded probes.npz
+
+    exit status: 0 written or tested; 2 the request or the file has to be put right, and one line
+    says what.
+    """
+    from helpers import own_model
+
+    own_model.main(project.need_root(), args)
 
 
 def _noise(args: argparse.Namespace) -> None:
