@@ -91,6 +91,15 @@ def test_both_attacks_win_where_worlds_differ(sides):
         assert right(found) > 0.65 and decisions.auc(*np.split(found.victims, 2)) > 0.66
 
 
+def test_a_trained_reader_answers_with_the_same_bits(sides):
+    victims = both(6, 5, 0.8)
+    answers = whitebox.permutation_invariant(victims, **sides, epochs=3)
+    found = whitebox.reader(**sides, epochs=3)
+    flat = [torch.from_numpy(part) for layer in victims for part in layer]
+    np.testing.assert_array_equal(found.log_odds(flat).detach().numpy(), answers.victims)
+    np.testing.assert_array_equal(np.concatenate(found.places), np.concatenate(answers.places))
+
+
 def test_equal_worlds_are_a_coin(sides):
     found = whitebox.permutation_invariant(both(100, 7, 0.0), **sides, epochs=10)
     assert decisions.auc(*np.split(found.victims, 2)) == pytest.approx(0.5, abs=0.145)
@@ -111,3 +120,27 @@ def test_bad_input(sides):
         whitebox.permutation_invariant(few, few, sides["b"])
     with pytest.raises(ValueError, match="one architecture"):
         whitebox.permutation_invariant(networks(3, 0, 1, (5, 6, 1)), **sides)
+
+
+def test_a_ratio_is_read_off_the_weights():
+    shadows = {ratio: networks(60, 3 * (ratio - 0.5), 20 + round(10 * ratio))
+               for ratio in (0.0, 0.5, 1.0)}
+    victims = both(30, 40, 1.5)
+    before = torch.get_rng_state()
+    found, again = (whitebox.ratio_from_weights(victims, shadows, epochs=60) for _ in range(2))
+    assert found.victims.shape == (60,) and found.held.shape == found.wanted.shape == (45,)
+    assert np.unique(found.wanted, return_counts=True)[1].tolist() == [15] * 3
+    zero, one = found.victims[:30], found.victims[30:]
+    assert zero.mean() < 0.4 and one.mean() > 0.6 and decisions.auc(zero, one) > 0.8
+    assert np.mean((found.held - found.wanted) ** 2) < 0.8 * np.var(found.wanted)
+    np.testing.assert_array_equal(found.victims, again.victims)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_ratio_needs_shadows_of_one_architecture_at_two_ratios():
+    few, other = networks(5, 0.0, 1), networks(30, 0.0, 1, (5, 6, 1))
+    for shadows, said in (({0.0: few, 1.0: few}, "at least 20"),
+                          ({0.0: networks(30, 0.0, 1)}, "two ratios"),
+                          ({0.0: other, 1.0: networks(30, 0.0, 1)}, "one architecture")):
+        with pytest.raises(ValueError, match=said):
+            whitebox.ratio_from_weights(few, shadows)

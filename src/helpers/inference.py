@@ -245,7 +245,7 @@ def _play(game: Game, store: Store, device: str):
         else:
             found = judge(inner, tuple(shown[:2]), seen[2], seen[3], labels, seed=game.seed,
                           shown=tuple(shown[2:]), fold=game.fold,
-                          batch=inner in ("kl", "kl labels"))
+                          batch=inner in ("kl", "kl labels") and len(seen[2]) > 1)
         arrays[f"scores/{name}"] = found.scores
         arrays |= {f"{rule}/{name}": right for rule, right in found.correct.items()}
     arrays |= _utility(game, models[:2], marks[0])

@@ -1,8 +1,9 @@
 """The ratio itself, from one victim: estimates with intervals that hold on victims not seen.
 
-All start from a victim's *profile*: its mean divergence from the shadows of each of several ratios.
-Intervals come from shadows that an estimate was not made from (Barber et al., 2021: CV+), so their
-coverage needs no model of the errors, only victims drawn like shadows.
+Most start from a victim's *profile*: its mean divergence from the shadows of each of several
+ratios. Intervals come from shadows that an estimate was not made from (Barber et al., 2021: CV+;
+one held-out set for networks), so their coverage needs no model of the errors, only victims drawn
+like shadows.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.linear_model import RidgeCV
+from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from helpers.attacks import Views, divergence
 from helpers.noise import generator
 
-__all__ = ["Estimate", "profile", "regression", "weighted"]
+__all__ = ["Crossed", "Estimate", "calibrated", "crossed", "profile", "regression",
+           "split_conformal", "weighted"]
 
 FOLDS = 5
 PENALTIES = np.logspace(-4, 3, 15)
@@ -30,6 +32,17 @@ class Estimate(NamedTuple):
     value: np.ndarray
     low: np.ndarray
     high: np.ndarray
+
+
+class Crossed(NamedTuple):
+    """Shadows judged like victims, each by the shadows of the other folds.
+
+    Their profiles float64 [shadows, ratios], their ratios float64 [shadows] and folds [shadows].
+    """
+
+    profiles: np.ndarray
+    ratios: np.ndarray
+    folds: np.ndarray
 
 
 def profile(victims: Views, shadows: Mapping[float, Views]) -> np.ndarray:
@@ -60,12 +73,61 @@ def weighted(found: np.ndarray, ratios, *, as_released: bool = False) -> np.ndar
     return weights @ np.sort(np.asarray(ratios, dtype=np.float64)) / weights.sum(1)
 
 
-def _model():
+def crossed(shadows: Mapping[float, Views], seed: int = 0) -> Crossed:
+    """Profiles of the shadows themselves, each to the shadows of other folds only.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two ratios, or fewer than `FOLDS` shadows of one.
+    """
+    ratios = sorted(shadows)
+    fewest = min(len(views) for views in shadows.values()) if shadows else 0
+    if len(ratios) < 2 or fewest < FOLDS:
+        raise ValueError(f"{len(ratios)} ratios with at least {fewest} shadows each: this needs at "
+                         f"least two ratios and {FOLDS} shadows of each")
+    fold = {r: generator("ratio folds", seed, round(r * 1e6)).permutation(len(shadows[r])) % FOLDS
+            for r in ratios}
+    found, wanted, place = [], [], []
+    for k in range(FOLDS):
+        rest = {r: shadows[r].take(fold[r] != k) for r in ratios}
+        for r in ratios:
+            found.append(profile(shadows[r].take(fold[r] == k), rest))
+            wanted += [r] * len(found[-1])
+            place += [k] * len(found[-1])
+    return Crossed(np.concatenate(found), np.array(wanted), np.array(place))
+
+
+def _rank(level: float, total: int) -> int:
+    """Which of `total` sorted errors bounds the next one with probability `level`."""
+    rank = int(np.ceil(level * (total + 1))) if 0 < level < 1 else total + 1
+    if rank > total:
+        raise ValueError(f"level {level} with {total} shadows: need a level in (0, 1) and at least "
+                         f"level / (1 - level) shadows")
+    return rank
+
+
+def _cv_plus(model, x, y, at, mine, level: float) -> Estimate:
+    """Fit on each set of folds, read the errors off the fold left out (CV+), cut to [0, 1]."""
+    total = len(y)
+    rank = _rank(level, total)
+    low, high = np.empty((2, total, len(mine)))
+    for k in range(FOLDS):
+        part = model().fit(x[at != k], y[at != k])
+        errors = np.abs(y[at == k] - part.predict(x[at == k]))[:, None]
+        said = part.predict(mine)[None]
+        low[at == k], high[at == k] = said - errors, said + errors
+    value = model().fit(x, y).predict(mine)
+    ends = np.sort(low, axis=0)[total - rank], np.sort(high, axis=0)[rank - 1]
+    return Estimate(*(np.clip(part, 0.0, 1.0) for part in (value, *ends)))
+
+
+def _ridge():
     return make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
 
 
 def regression(victims: Views, shadows: Mapping[float, Views], *, level: float = 0.95,
-               seed: int = 0) -> Estimate:
+               seed: int = 0, own: Crossed | None = None) -> Estimate:
     """Ridge regression of the ratio on log-profiles, fitted on shadows at several ratios.
 
     A shadow's own profile is taken to shadows of other folds only.
@@ -77,6 +139,8 @@ def regression(victims: Views, shadows: Mapping[float, Views], *, level: float =
         At least two ratios, at least `FOLDS` shadows each.
     level : float
         Share of victims whose ratio the interval should hold.
+    own : Crossed, optional
+        ``crossed(shadows, seed)``, where it is at hand.
 
     Returns
     -------
@@ -88,33 +152,40 @@ def regression(victims: Views, shadows: Mapping[float, Views], *, level: float =
     ValueError
         With too few ratios or shadows, or so few that no interval of this level exists.
     """
-    ratios = sorted(shadows)
-    fewest = min(len(views) for views in shadows.values()) if shadows else 0
-    if len(ratios) < 2 or fewest < FOLDS:
-        raise ValueError(f"{len(ratios)} ratios with at least {fewest} shadows each: this needs at "
-                         f"least two ratios and {FOLDS} shadows of each")
-    fold = {r: generator("ratio folds", seed, round(r * 1e6)).permutation(len(shadows[r])) % FOLDS
-            for r in ratios}
-    total = sum(len(views) for views in shadows.values())
-    rank = int(np.ceil(level * (total + 1)))
-    if not 0 < level < 1 or rank > total:
-        raise ValueError(f"level {level} with {total} shadows: need a level in (0, 1) and at least "
-                         f"level / (1 - level) shadows")
-    inputs, wanted, place = [], [], []
-    for k in range(FOLDS):
-        rest = {r: shadows[r].take(fold[r] != k) for r in ratios}
-        for r in ratios:
-            inputs.append(np.log(np.maximum(profile(shadows[r].take(fold[r] == k), rest), 1e-12)))
-            wanted += [r] * len(inputs[-1])
-            place += [k] * len(inputs[-1])
-    x, y, at = np.concatenate(inputs), np.array(wanted), np.array(place)
-    mine = np.log(np.maximum(profile(victims, shadows), 1e-12))
-    low, high = np.empty((2, total, len(victims)))
-    for k in range(FOLDS):
-        model = _model().fit(x[at != k], y[at != k])
-        errors = np.abs(y[at == k] - model.predict(x[at == k]))[:, None]
-        said = model.predict(mine)[None]
-        low[at == k], high[at == k] = said - errors, said + errors
-    value = _model().fit(x, y).predict(mine)
-    ends = np.sort(low, axis=0)[total - rank], np.sort(high, axis=0)[rank - 1]
-    return Estimate(*(np.clip(part, 0.0, 1.0) for part in (value, *ends)))
+    own = own or crossed(shadows, seed)
+    logs = [np.log(np.maximum(part, 1e-12)) for part in (own.profiles, profile(victims, shadows))]
+    return _cv_plus(_ridge, logs[0], own.ratios, own.folds, logs[1], level)
+
+
+def calibrated(victims: Views, shadows: Mapping[float, Views], *, as_released: bool = False,
+               level: float = 0.95, seed: int = 0, own: Crossed | None = None) -> Estimate:
+    """The weighted mean of `weighted`, put right by a line that is fitted on shadows.
+
+    A weighted mean is drawn towards the middle of the grid; the line undoes that, also where the
+    slope is negative (`as_released`). Parameters, result and errors as for `regression`.
+    """
+    own = own or crossed(shadows, seed)
+    means = [weighted(part, list(shadows), as_released=as_released)[:, None]
+             for part in (own.profiles, profile(victims, shadows))]
+    return _cv_plus(LinearRegression, means[0], own.ratios, own.folds, means[1], level)
+
+
+def split_conformal(said, held, wanted, level: float = 0.95) -> Estimate:
+    """Intervals of one half-width, a quantile of the errors on held-out shadows; cut to [0, 1].
+
+    Parameters
+    ----------
+    said : ndarray, shape [victims]
+        Estimates of the victims' ratios.
+    held, wanted : ndarray, shape [shadows]
+        Estimates and true ratios of shadows that the estimator was not made from.
+    level : float
+
+    Raises
+    ------
+    ValueError
+        With so few held-out shadows that no interval of this level exists.
+    """
+    errors = np.sort(np.abs(np.asarray(held, np.float64) - np.asarray(wanted, np.float64)))
+    said, half = np.asarray(said, np.float64), errors[_rank(level, len(errors)) - 1]
+    return Estimate(*(np.clip(part, 0.0, 1.0) for part in (said, said - half, said + half)))

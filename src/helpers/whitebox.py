@@ -1,7 +1,8 @@
 """White-box attacks: a network that reads other networks' weights or inner activations.
 
 Both are trained on many shadows of both worlds and return, for every victim, the log-odds of world
-1. A tenth of the shadows is held out to calibrate a threshold, as in `helpers.decisions`.
+1. A tenth of the shadows is held out to calibrate a threshold, as in `helpers.decisions`. The first
+also reads a ratio itself off the weights, from shadows at several ratios.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from torch import nn
 
 from helpers.noise import generator, stream_key
 
-__all__ = ["Answers", "affinity", "layers_of", "permutation_invariant"]
+__all__ = ["Answers", "Read", "Reader", "affinity", "layers_of", "permutation_invariant",
+           "ratio_from_weights", "reader"]
 
 WIDTH = 8  # numbers that describe a neuron or a layer (Suri et al., 2023, appendix)
 HELD = 0.1
+HELD_RATIO = 0.25  # an interval's end needs more held-out shadows than a threshold
 FEWEST = 20
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
@@ -34,6 +37,36 @@ class Answers(NamedTuple):
     held_a: np.ndarray
     held_b: np.ndarray
     places: tuple[np.ndarray, np.ndarray]
+
+
+class Read(NamedTuple):
+    """Ratios read off weights: of the victims [V] and of held-out shadows [H]; `wanted` [H]."""
+
+    victims: np.ndarray
+    held: np.ndarray
+    wanted: np.ndarray
+
+
+class Reader(NamedTuple):
+    """A trained permutation-invariant network, to be asked and differentiated.
+
+    Attributes
+    ----------
+    model : nn.Module
+    middle, spread : Tensor, float32, shape [in]
+        By which the weights of the first layer are scaled.
+    places : pair of ndarray
+        Numbers of the shadows of each world that it was not trained on.
+    """
+
+    model: nn.Module
+    middle: torch.Tensor
+    spread: torch.Tensor
+    places: tuple[np.ndarray, np.ndarray]
+
+    def log_odds(self, flat: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Log-odds of world 1, float32 [M], of weight, bias, weight, bias, ... of the layers."""
+        return self.model((flat[0] - self.middle) / self.spread, *flat[1:])
 
 
 def layers_of(weights: Mapping[str, np.ndarray]) -> Layers:
@@ -96,18 +129,75 @@ def permutation_invariant(victims: Layers, a: Layers, b: Layers, *, epochs: int 
     ValueError
         With fewer than 20 shadows a side or mixed architectures.
     """
-    shapes = [[weight.shape[1:] for weight, _ in side] for side in (victims, a, b)]
-    if shapes[0] != shapes[1] or shapes[0] != shapes[2]:
-        raise ValueError(f"victims of layers {shapes[0]}, shadows of {shapes[1]} and {shapes[2]}: "
+    build, flat = _standard(victims, a, b)
+    return _answer(build, *flat, rate=1e-3, decay=0.01, epochs=epochs, seed=seed, name="pin")
+
+
+def _standard(victims: Layers, *shadows: Layers):
+    """Return a maker of networks, and all layers, the first scaled as the shadows' neurons are."""
+    shapes = [[weight.shape[1:] for weight, _ in side] for side in (victims, *shadows)]
+    if any(shape != shapes[0] for shape in shapes):
+        others = " and ".join(str(shape) for shape in shapes[1:])
+        raise ValueError(f"victims of layers {shapes[0]}, shadows of {others}: "
                          "this attack needs one architecture")
     flat = [[torch.from_numpy(np.array(part)) for layer in side for part in layer]
-            for side in (victims, a, b)]
-    pooled = torch.cat([flat[1][0], flat[2][0]]).flatten(0, 1)
+            for side in (victims, *shadows)]
+    pooled = torch.cat([side[0] for side in flat[1:]]).flatten(0, 1)
     middle, spread = pooled.mean(0), pooled.std(0).clamp_min(1e-6)
     for side in flat:
         side[0] = (side[0] - middle) / spread
-    build = lambda: _Invariant(shapes[0][0][1], len(shapes[0]))  # noqa: E731
-    return _answer(build, *flat, rate=1e-3, decay=0.01, epochs=epochs, seed=seed, name="pin")
+    return lambda: _Invariant(shapes[0][0][1], len(shapes[0])), flat
+
+
+def reader(a: Layers, b: Layers, *, epochs: int = 200, seed: int = 0) -> Reader:
+    """Return the network behind `permutation_invariant`, which answers with the same bits."""
+    build, (_, *flat) = _standard(a, a, b)
+    pooled = torch.from_numpy(np.concatenate([a[0][0], b[0][0]])).flatten(0, 1)
+    model, held = _fitted(build, *flat, rate=1e-3, decay=0.01, epochs=epochs, seed=seed, name="pin")
+    return Reader(model, pooled.mean(0), pooled.std(0).clamp_min(1e-6), held)
+
+
+def ratio_from_weights(victims: Layers, shadows: Mapping[float, Layers], *, epochs: int = 200,
+                       batch: int = 16, seed: int = 0) -> Read:
+    """Permutation-invariant network that is trained to give a model's ratio (least squares).
+
+    Parameters
+    ----------
+    victims : list of (ndarray [M, out, in], ndarray [M, out])
+        From `layers_of`.
+    shadows : mapping of float to such a list
+        At least two ratios, `FEWEST` shadows in all; a quarter of each ratio's is held out.
+    epochs, batch : int
+        Passes over the other shadows and shadows a step (Adam, 1e-3, weight decay 0.01).
+
+    Returns
+    -------
+    Read
+        Not cut to [0, 1]; `helpers.ratios.split_conformal` makes intervals of it.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two ratios, too few shadows or mixed architectures.
+    """
+    ratios, total = sorted(shadows), sum(len(side[0][0]) for side in shadows.values())
+    if len(ratios) < 2 or total < FEWEST:
+        raise ValueError(f"{total} shadows at {len(ratios)} ratios: reading a ratio off weights "
+                         f"needs at least {FEWEST} shadows at two ratios or more")
+    build, (seen, *flat) = _standard(victims, *(shadows[ratio] for ratio in ratios))
+    stream, key = generator("pin ratio", seed), stream_key("pin ratio", seed) % 2**62
+    wanted = np.concatenate([[ratio] * len(side[0]) for ratio, side in
+                             zip(ratios, flat, strict=True)])
+    out = np.concatenate([stream.permutation(len(side[0])) < max(1, round(
+        HELD_RATIO * len(side[0]))) for side in flat])
+    own = [torch.cat(parts) for parts in zip(*flat, strict=True)]
+    kept, held = (torch.from_numpy(np.flatnonzero(rows)) for rows in (~out, out))
+    targets = torch.from_numpy(wanted[~out].astype(np.float32))
+    model = _trained(build, [x[kept] for x in own], targets, nn.functional.mse_loss, rate=1e-3,
+                     decay=0.01, epochs=epochs, batch=batch, stream=stream, key=key)
+    with torch.no_grad():
+        return Read(*(model(*side).double().numpy() for side in (seen, [x[held] for x in own])),
+                    wanted[out])
 
 
 def affinities(activations: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -186,9 +276,17 @@ def affinity(victims: Layers, a: Layers, b: Layers, records: np.ndarray, *, shar
     return _answer(build, *flat, rate=5e-4, decay=1e-3, epochs=epochs, seed=seed, name="aga")
 
 
-def _answer(build: Callable, victims, a, b, *, rate: float, decay: float, epochs: int, seed: int,
-            name: str) -> Answers:
+def _answer(build: Callable, victims, a, b, **how) -> Answers:
     """Train on most shadows of both worlds; answer for victims and for the shadows left out."""
+    model, held = _fitted(build, a, b, **how)
+    with torch.no_grad():
+        return Answers(*(model(*(x[rows] for x in side)).double().numpy() for side, rows in (
+            (victims, slice(None)), (a, held[0]), (b, held[1]))), held)
+
+
+def _fitted(build: Callable, a, b, *, rate: float, decay: float, epochs: int, seed: int, name: str
+            ) -> tuple[nn.Module, tuple[np.ndarray, np.ndarray]]:
+    """Train a network to tell two worlds apart; returns it and the shadows left out of each."""
     counts = [len(side[0]) for side in (a, b)]
     if min(counts) < FEWEST:
         raise ValueError(f"{counts[0]} and {counts[1]} shadows: a white-box attack needs at least "
@@ -198,18 +296,22 @@ def _answer(build: Callable, victims, a, b, *, rate: float, decay: float, epochs
     kept = [np.setdiff1d(np.arange(n), out) for n, out in zip(counts, held, strict=True)]
     inputs = [torch.cat([x[kept[0]], y[kept[1]]]) for x, y in zip(a, b, strict=True)]
     worlds = torch.cat([torch.zeros(len(kept[0])), torch.ones(len(kept[1]))])
+    model = _trained(build, inputs, worlds, nn.functional.binary_cross_entropy_with_logits,
+                     rate=rate, decay=decay, epochs=epochs, batch=256, stream=stream, key=key)
+    return model, tuple(held)
+
+
+def _trained(build: Callable, inputs, targets, loss: Callable, *, rate: float, decay: float,
+             epochs: int, batch: int, stream: np.random.Generator, key: int) -> nn.Module:
+    """Train a network by Adam, its weights and dropout from `key`, its batches from `stream`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key)  # initial weights and dropout, restored on leaving
         model = build()
         adam = torch.optim.Adam(model.parameters(), lr=rate, weight_decay=decay)
         for _ in range(epochs):
-            order = torch.from_numpy(stream.permutation(len(worlds)))
-            for batch in order.split(256):
+            order = torch.from_numpy(stream.permutation(len(targets)))
+            for rows in order.split(batch):
                 adam.zero_grad()
-                nn.functional.binary_cross_entropy_with_logits(
-                    model(*(x[batch] for x in inputs)), worlds[batch]).backward()
+                loss(model(*(x[rows] for x in inputs)), targets[rows]).backward()
                 adam.step()
-    model.eval()
-    with torch.no_grad():
-        return Answers(*(model(*(x[rows] for x in side)).double().numpy() for side, rows in (
-            (victims, slice(None)), (a, held[0]), (b, held[1]))), tuple(held))
+    return model.eval()
