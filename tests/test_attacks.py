@@ -215,3 +215,14 @@ def test_folds_may_be_given_and_are_checked(game):
         assert np.array_equal(scores[0][fold == k], alone)
     with pytest.raises(ValueError, match="at least two folds"):
         decisions.held_out("kl", a, b, labels, fold=np.zeros(len(a), int))
+
+
+def test_every_fold_has_its_own_threshold():
+    stream, fold = np.random.default_rng(0), np.arange(60) % 2
+    shift = np.where(fold == 0, -50.0, 50.0)  # what each half's judges add to all scores
+    held = tuple(shift + world + 0.3 * stream.normal(size=60) for world in (-1, 1))
+    scores = np.stack([world + 0.3 * stream.normal(size=40) for world in (-1, 1)])
+    together, apart = (decisions.answered(scores, held, part) for part in (None, fold))
+    assert apart.accuracy().value > 0.95 and together.accuracy().value < 0.6
+    same = decisions.answered(scores, held, np.zeros(60, int))
+    assert np.array_equal(same.correct["calibrated"], together.correct["calibrated"])

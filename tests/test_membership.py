@@ -95,7 +95,7 @@ def test_over_fitted_victims_give_their_ratio_away(case, tmp_path, monkeypatch):
     shares = found.arrays["members"].mean(1)
     np.testing.assert_allclose(shares, [[0.25, 1.0], [1.0, 3 / 7]], atol=0.06)
     known = np.array(found.record["rates"])
-    np.testing.assert_allclose(known, found.record["seen"], atol=0.1)
+    np.testing.assert_allclose(known.mean(0), found.record["seen"], atol=0.1)
     assert (known[:, 0] > 0.3).all() and (known[:, 1] < 0.15).all()
     entry, = store.entries()
     again = audit.recompute(found.record)

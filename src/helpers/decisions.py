@@ -4,8 +4,8 @@
   all victims of both worlds together, averaged, and cut at 1/2. It needs a balanced batch of
   victims, so it cannot judge a single model.
 - *zero*: world 1 where the score is positive.
-- *calibrated*: the threshold that best splits held-out shadows, each scored by the others, as if
-  they were victims. It judges every victim by itself and is the headline.
+- *calibrated*: the threshold that best splits held-out shadows, scored by others as if they were
+  victims. It judges every victim by itself and is the headline.
 """
 
 from __future__ import annotations
@@ -127,10 +127,13 @@ class Judged:
     scores : ndarray, float64, shape [2, victims]
     correct : dict of str to ndarray, bool, shape [2, victims]
         By rule: ``zero``, ``calibrated`` where there were shadows enough, ``batch`` where given.
+    held : pair of ndarray or None
+        Scores of the held-out shadows of either world, behind ``calibrated``.
     """
 
     scores: np.ndarray
     correct: dict[str, np.ndarray]
+    held: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def rule(self) -> str:
@@ -184,7 +187,7 @@ def judge(name: str, victims: tuple[Views, Views], a: Views, b: Views, labels, *
     enough = min(len(a), len(b)) >= FEWEST
     held = held_out(name, a, b, labels, seed=seed, shown=shown,
                     fold=fold) if enough else None
-    found = answered(scores, held)
+    found = answered(scores, held, fold)
     if batch:
         shown = [group.hardened() if name == "kl labels" else group for group in victims]
         joint = np.concatenate([attacks.kl_pairs(group, a, b, every_pair=False, share=0.8,
@@ -194,8 +197,13 @@ def judge(name: str, victims: tuple[Views, Views], a: Views, b: Views, labels, *
     return found
 
 
-def answered(scores: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None = None) -> Judged:
+def answered(scores: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None = None,
+             fold: np.ndarray | None = None) -> Judged:
     """Decide by the zero rule and, from scores of held-out shadows, by the calibrated one.
+
+    Every fold is scored by other shadows, which shifts all its scores by an amount of their own. So
+    each fold has its own best threshold, and the victims, who are scored by all shadows, have the
+    mean of them.
 
     Parameters
     ----------
@@ -203,11 +211,17 @@ def answered(scores: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None = No
         Of the victims of world 0 and of world 1.
     held : pair of ndarray, optional
         Scores of held-out shadows of either world.
+    fold : ndarray of int, optional
+        Fold of each of them, the same in both worlds; by default they are one.
     """
     correct = {"zero": (scores > 0) == TRUTH}
     if held is not None:
-        correct["calibrated"] = calibrate_threshold(*held).says_b(scores) == TRUTH
-    return Judged(scores, correct)
+        parts = [slice(None)] if fold is None else [fold == k for k in np.unique(fold)]
+        rules = [calibrate_threshold(held[0][part], held[1][part]) for part in parts]
+        cut = np.mean([rule.threshold for rule in rules])
+        sign = 1 if sum(rule.sign for rule in rules) >= 0 else -1  # larger speaks for world 1
+        correct["calibrated"] = (sign * scores > sign * cut) == TRUTH
+    return Judged(scores, correct, held)
 
 
 def combined(scores: Sequence[np.ndarray], held: Sequence[tuple[np.ndarray, np.ndarray]]

@@ -309,7 +309,9 @@ def _play(survey: Survey, store: Store, device: str):
 
 def _answers(survey: Survey, seen, near) -> dict:
     """What the methods that ask for outputs say, by side and method."""
-    crossed, answers = ratios.crossed(near, survey.seed), {}
+    fold = survey.shadows.fold
+    crossed = ratios.crossed(near, survey.seed, None if fold is None else fold[: survey.used])
+    answers = {}
     more = {"level": survey.level, "seed": survey.seed, "own": crossed}
     for side, views in seen.items():
         for method in survey.methods:

@@ -30,7 +30,7 @@ from helpers.workers import map_cells, peak_mb
 
 __all__ = ["Data", "Game", "Group", "Played", "check", "play", "probe_rows", "recompute"]
 
-VERSION = 1
+VERSION = 2
 MODULES = ("helpers.inference", *groups.MODULES, "helpers.attacks", "helpers.whitebox",
            "helpers.decisions", "helpers.intervals")
 WHITE = ("pin", "aga", "aga+kl")  # white-box attacks, on perceptrons
@@ -248,6 +248,8 @@ def _play(game: Game, store: Store, device: str):
                           batch=inner in ("kl", "kl labels") and len(seen[2]) > 1)
         arrays[f"scores/{name}"] = found.scores
         arrays |= {f"{rule}/{name}": right for rule, right in found.correct.items()}
+        if found.held is not None:
+            arrays[f"held/{name}"] = np.stack(found.held).astype(np.float32)
     arrays |= _utility(game, models[:2], marks[0])
     own = time.process_time() - began
     record = {
@@ -375,6 +377,8 @@ def _outcome(game: Game, entry) -> Played:
     for name in game.attacks:
         correct = {rule: entry.arrays[f"{rule}/{name}"] for rule in ("zero", "calibrated", "batch")
                    if f"{rule}/{name}" in entry.arrays}
-        found[name] = Judged(entry.arrays[f"scores/{name}"], correct)
+        held = entry.arrays.get(f"held/{name}")
+        found[name] = Judged(entry.arrays[f"scores/{name}"], correct,
+                             None if held is None else tuple(held))
     return Played(game, found, entry.record, {
         name: array for name, array in entry.arrays.items() if name.startswith("utility/")})

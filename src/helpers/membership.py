@@ -110,7 +110,7 @@ class Found:
         From the counts as they are, and with TPR and FPR taken out.
     record : dict
         ``rates``: for either group [TPR, FPR] on shadows that the thresholds were not made from;
-        ``seen``: the same on the victims.
+        ``seen``: TPR and FPR on the victims, both groups together (None: no such record).
     arrays : dict of str to ndarray
         ``found`` and ``members`` [ratios, victims, 2]: share of the known records of either group
         that the test takes for members, and that are members.
@@ -166,17 +166,8 @@ def rates(losses: np.ndarray, members: np.ndarray, group: np.ndarray, level: flo
     for k in range(FOLDS):
         rest = fold != k
         said[~rest] = losses[~rest] < thresholds(losses[rest], members[rest], level)
-    return _rates(said, members, group)
-
-
-def _rates(said: np.ndarray, members: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """TPR and FPR by group, [2, 2]; of all last axes, pooled."""
-    found = np.full((2, 2), np.nan)
-    for value in (0, 1):
-        for column, kind in enumerate((members, ~members)):
-            chosen = kind & (group == value)
-            found[value, column] = said[chosen].mean() if chosen.any() else np.nan
-    return found
+    return np.array([[said[kind & (group == value)].mean() for kind in (members, ~members)]
+                     for value in (0, 1)])
 
 
 def plain(found: np.ndarray) -> np.ndarray:
@@ -296,7 +287,8 @@ def _play(case: Membership, device: str):
     arrays = {"plain": plain(by_group[0]), "corrected": corrected(by_group[0], known),
               "found": by_group[0], "members": by_group[1]}
     record = {
-        "rates": known.tolist(), "seen": _rates(found, members, group).tolist(),
+        "rates": known.tolist(), "seen": [
+            float(found[kind].mean()) if kind.any() else None for kind in (members, ~members)],
         "cost": {"seconds": round(time.process_time() - began, 2), "peak_mb": peak_mb()},
         "recompute": {"function": "helpers.membership:recompute", "arguments": {
             "case": asdict(case)}},

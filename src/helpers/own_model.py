@@ -229,11 +229,11 @@ def judge(victims: Probabilities, seen: dict[float, Probabilities], shadows: Sha
     count, world = shadows.count, np.repeat([False, True], shadows.count)
     once, drawn = np.ones((1, 2 * count)), _drawn(count, worlds)
     means = _far_from(far, world, once)[:, 0]
-    scores, near = means[0] - means[1], means.min(0)
+    scores, near = _aligned((means[0] - means[1])[None], world, once)[0], means.min(0)
     held, mine = scores[:2 * count], scores[2 * count:]
     says = calibrate_threshold(held[:count], held[count:]).says_b(mine)
     probability = _probability(scores[None], world, once)[0]
-    again = np.subtract(*_far_from(far, world, drawn))
+    again = _aligned(np.subtract(*_far_from(far, world, drawn)), world, drawn)
     low, high = np.quantile(_probability(again, world, drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2],
                             axis=0)
     return Found(
@@ -258,6 +258,23 @@ def _far_from(far: np.ndarray, world: np.ndarray, weights: np.ndarray) -> np.nda
     counts[:, : len(world)] = half[:, None] != half
     return np.stack([(weights * (world == side)) @ (far * counts)
                      / ((weights * (world == side)) @ counts) for side in (False, True)])
+
+
+def _aligned(scores: np.ndarray, world: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Move the shadows' scores so that either half has the same middle between the worlds.
+
+    Each half is scored by the other, which shifts all its scores by an amount of their own;
+    victims, scored by all, stay (`helpers.decisions.answered`). Shapes as in `_probability`.
+    """
+    half = np.arange(len(world)) % (len(world) // 2) % 2
+    middle = []
+    for k in (0, 1):
+        parts = [weights * ((half == k) & (world == side)) for side in (False, True)]
+        middle.append(np.mean([(part * scores[:, : len(world)]).sum(1) / part.sum(1)
+                               for part in parts], axis=0))
+    middle, moved = np.stack(middle, 1), scores.copy()
+    moved[:, : len(world)] += middle.mean(1, keepdims=True) - middle[:, half]
+    return moved
 
 
 def _probability(scores: np.ndarray, world: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -316,8 +333,9 @@ def _estimates(victims, seen, shadows: Shadows) -> list[Interval]:
     def split(part: Probabilities) -> Views:
         return Views(part.take(records=others), part.take(records=ones))
 
-    found = ratios.regression(split(victims), {ratio: split(part) for ratio, part in seen.items()},
-                              level=LEVEL)
+    theirs = {ratio: split(part) for ratio, part in seen.items()}
+    own = ratios.crossed(theirs, fold=np.arange(shadows.count) % 2)
+    found = ratios.regression(split(victims), theirs, level=LEVEL, own=own)
     return [Interval(*map(float, ends)) for ends in zip(*found, strict=True)]
 
 

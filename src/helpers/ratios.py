@@ -73,8 +73,18 @@ def weighted(found: np.ndarray, ratios, *, as_released: bool = False) -> np.ndar
     return weights @ np.sort(np.asarray(ratios, dtype=np.float64)) / weights.sum(1)
 
 
-def crossed(shadows: Mapping[float, Views], seed: int = 0) -> Crossed:
+def crossed(shadows: Mapping[float, Views], seed: int = 0, fold=None) -> Crossed:
     """Profiles of the shadows themselves, each to the shadows of other folds only.
+
+    Parameters
+    ----------
+    shadows : mapping of float to Views
+    seed : int
+        Of the folds.
+    fold : ndarray of int, optional
+        Fold of each shadow, the same at every ratio; by default `FOLDS` random ones. Folds of
+        shadows that share no record with those of another (`helpers.groups.Group`) carry the
+        shift between two pools of records into the errors, and so into the intervals.
 
     Raises
     ------
@@ -86,10 +96,13 @@ def crossed(shadows: Mapping[float, Views], seed: int = 0) -> Crossed:
     if len(ratios) < 2 or fewest < FOLDS:
         raise ValueError(f"{len(ratios)} ratios with at least {fewest} shadows each: this needs at "
                          f"least two ratios and {FOLDS} shadows of each")
-    fold = {r: generator("ratio folds", seed, round(r * 1e6)).permutation(len(shadows[r])) % FOLDS
-            for r in ratios}
+    if fold is None:
+        fold = {r: generator("ratio folds", seed, round(r * 1e6)).permutation(len(shadows[r]))
+                % FOLDS for r in ratios}
+    else:
+        fold = dict.fromkeys(ratios, np.asarray(fold))
     found, wanted, place = [], [], []
-    for k in range(FOLDS):
+    for k in np.unique(fold[ratios[0]]):
         rest = {r: shadows[r].take(fold[r] != k) for r in ratios}
         for r in ratios:
             found.append(profile(shadows[r].take(fold[r] == k), rest))
@@ -112,7 +125,7 @@ def _cv_plus(model, x, y, at, mine, level: float) -> Estimate:
     total = len(y)
     rank = _rank(level, total)
     low, high = np.empty((2, total, len(mine)))
-    for k in range(FOLDS):
+    for k in np.unique(at):
         part = model().fit(x[at != k], y[at != k])
         errors = np.abs(y[at == k] - part.predict(x[at == k]))[:, None]
         said = part.predict(mine)[None]
@@ -140,7 +153,7 @@ def regression(victims: Views, shadows: Mapping[float, Views], *, level: float =
     level : float
         Share of victims whose ratio the interval should hold.
     own : Crossed, optional
-        ``crossed(shadows, seed)``, where it is at hand.
+        ``crossed(shadows, seed)``, where it is at hand or its folds are others.
 
     Returns
     -------
