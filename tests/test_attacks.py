@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from helpers import attacks, decisions
 from helpers.attacks import Views
+from helpers.intervals import calibrate_threshold
 from helpers.outputs import CLIP, Logits, Probabilities, as_released
 
 
@@ -226,3 +227,17 @@ def test_every_fold_has_its_own_threshold():
     assert apart.accuracy().value > 0.95 and together.accuracy().value < 0.6
     same = decisions.answered(scores, held, np.zeros(60, int))
     assert np.array_equal(same.correct["calibrated"], together.correct["calibrated"])
+
+
+def test_the_best_cut_is_the_calibrated_threshold_on_the_right_side():
+    stream = np.random.default_rng(5)
+    for _ in range(30):
+        a, b = stream.normal(size=20), stream.normal(size=15) + 0.5
+        rule = calibrate_threshold(a, b)
+        cut = decisions.best_cut(a, b)
+        gain = ((a <= cut).mean() + (b > cut).mean()) / 2
+        if rule.sign == 1:
+            assert gain == pytest.approx(rule.accuracy)
+        every = np.concatenate([a, b, [a.min() - 1]])
+        assert gain == pytest.approx(max(((a <= at).mean() + (b > at).mean()) / 2 for at in every))
+    assert decisions.best_cut(b + 9, a) in (pytest.approx(a.min() - 1), pytest.approx(b.max() + 10))

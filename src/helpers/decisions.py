@@ -18,10 +18,10 @@ from scipy.stats import rankdata
 
 from helpers import attacks
 from helpers.attacks import Views
-from helpers.intervals import Interval, bootstrap, calibrate_threshold, wilson
+from helpers.intervals import Interval, bootstrap, wilson
 from helpers.noise import generator
 
-__all__ = ["ATTACKS", "FEWEST", "Judged", "answered", "auc", "batch_scores", "combined",
+__all__ = ["ATTACKS", "FEWEST", "Judged", "answered", "auc", "batch_scores", "best_cut", "combined",
            "held_out", "judge"]
 
 TRUTH = np.array([[False], [True]])  # worlds of the rows of scores
@@ -197,6 +197,26 @@ def judge(name: str, victims: tuple[Views, Views], a: Views, b: Views, labels, *
     return found
 
 
+def best_cut(a: np.ndarray, b: np.ndarray) -> float:
+    """Threshold with the best balanced accuracy when scores above it are given to world 1.
+
+    Every attack's score speaks for world 1 when it is larger, so the side is no free choice, unlike
+    in :func:`helpers.intervals.calibrate_threshold`. Among equally good thresholds, halfway between
+    neighbouring scores, the middle one is taken.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape [shadows]
+        Scores of held-out shadows of world 0 and of world 1.
+    """
+    points = np.unique(np.concatenate([a, b]))
+    cuts = np.concatenate([points[:1] - 1, (points[:-1] + points[1:]) / 2, points[-1:] + 1])
+    right = (np.searchsorted(np.sort(a), cuts, "right") / len(a)
+             - np.searchsorted(np.sort(b), cuts, "right") / len(b))
+    best = np.flatnonzero(np.isclose(right, right.max(), rtol=0, atol=1e-12))
+    return float(cuts[best[len(best) // 2]])
+
+
 def answered(scores: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None = None,
              fold: np.ndarray | None = None) -> Judged:
     """Decide by the zero rule and, from scores of held-out shadows, by the calibrated one.
@@ -217,10 +237,8 @@ def answered(scores: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None = No
     correct = {"zero": (scores > 0) == TRUTH}
     if held is not None:
         parts = [slice(None)] if fold is None else [fold == k for k in np.unique(fold)]
-        rules = [calibrate_threshold(held[0][part], held[1][part]) for part in parts]
-        cut = np.mean([rule.threshold for rule in rules])
-        sign = 1 if sum(rule.sign for rule in rules) >= 0 else -1  # larger speaks for world 1
-        correct["calibrated"] = (sign * scores > sign * cut) == TRUTH
+        cut = np.mean([best_cut(held[0][part], held[1][part]) for part in parts])
+        correct["calibrated"] = (scores > cut) == TRUTH
     return Judged(scores, correct, held)
 
 

@@ -30,7 +30,7 @@ from helpers.workers import map_cells, peak_mb
 
 __all__ = ["Data", "Game", "Group", "Played", "check", "play", "probe_rows", "recompute"]
 
-VERSION = 2
+VERSION = 3
 MODULES = ("helpers.inference", *groups.MODULES, "helpers.attacks", "helpers.whitebox",
            "helpers.decisions", "helpers.intervals")
 WHITE = ("pin", "aga", "aga+kl")  # white-box attacks, on perceptrons
@@ -247,7 +247,8 @@ def _play(game: Game, store: Store, device: str):
                           shown=tuple(shown[2:]), fold=game.fold,
                           batch=inner in ("kl", "kl labels") and len(seen[2]) > 1)
         arrays[f"scores/{name}"] = found.scores
-        arrays |= {f"{rule}/{name}": right for rule, right in found.correct.items()}
+        if "batch" in found.correct:
+            arrays[f"batch/{name}"] = found.correct["batch"]
         if found.held is not None:
             arrays[f"held/{name}"] = np.stack(found.held).astype(np.float32)
     arrays |= _utility(game, models[:2], marks[0])
@@ -375,10 +376,10 @@ def play(games: Sequence[Game], store: Store, *, device: str = "cpu", workers=No
 def _outcome(game: Game, entry) -> Played:
     found = {}
     for name in game.attacks:
-        correct = {rule: entry.arrays[f"{rule}/{name}"] for rule in ("zero", "calibrated", "batch")
-                   if f"{rule}/{name}" in entry.arrays}
-        held = entry.arrays.get(f"held/{name}")
-        found[name] = Judged(entry.arrays[f"scores/{name}"], correct,
-                             None if held is None else tuple(held))
+        held, fold = entry.arrays.get(f"held/{name}"), None if name in WHITE else game.fold
+        found[name] = answered(entry.arrays[f"scores/{name}"],
+                               None if held is None else tuple(held), fold)
+        if f"batch/{name}" in entry.arrays:
+            found[name].correct["batch"] = entry.arrays[f"batch/{name}"]
     return Played(game, found, entry.record, {
         name: array for name, array in entry.arrays.items() if name.startswith("utility/")})

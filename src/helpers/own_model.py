@@ -21,8 +21,9 @@ from scipy.special import expit
 
 from helpers import groups, ratios, shadow_outputs
 from helpers.attacks import Views, divergence
+from helpers.decisions import best_cut
 from helpers.images import DataError
-from helpers.intervals import Interval, calibrate_threshold, wilson
+from helpers.intervals import Interval, wilson
 from helpers.noise import generator
 from helpers.outputs import Logits, Probabilities
 from helpers.project import UsageError, default_store, replacing
@@ -231,7 +232,7 @@ def judge(victims: Probabilities, seen: dict[float, Probabilities], shadows: Sha
     means = _far_from(far, world, once)[:, 0]
     scores, near = _aligned((means[0] - means[1])[None], world, once)[0], means.min(0)
     held, mine = scores[:2 * count], scores[2 * count:]
-    says = calibrate_threshold(held[:count], held[count:]).says_b(mine)
+    says = mine > best_cut(held[:count], held[count:])
     probability = _probability(scores[None], world, once)[0]
     again = _aligned(np.subtract(*_far_from(far, world, drawn)), world, drawn)
     low, high = np.quantile(_probability(again, world, drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2],
@@ -322,8 +323,8 @@ def _right(held: np.ndarray, world: np.ndarray) -> np.ndarray:
     fold, right = np.arange(len(held)) % (len(held) // 2) % FOLDS, np.zeros(len(held), bool)
     for k in range(FOLDS):
         rest, judged = fold != k, fold == k
-        rule = calibrate_threshold(held[rest & ~world], held[rest & world])
-        right[judged] = rule.says_b(held[judged]) == world[judged]
+        cut = best_cut(held[rest & ~world], held[rest & world])
+        right[judged] = (held[judged] > cut) == world[judged]
     return right
 
 
