@@ -393,8 +393,9 @@ c.verdict_words()
 # the order of the attacks is. The pools are finite: victims at different ratios share records. PIN and
 # AGA see {glue:text}`white_shadows_used` shadows a world where the paper has 750, and our PIN is
 # invariant in every layer, the released one in its first. The meta-classifier is starved at
-# {glue:text}`shadows_used` shadows a world. A defender may ask for fewer queries or more noise: see
-# {ref}`chap:defenses`.
+# {glue:text}`shadows_used` shadows a world. The calibrated rule took its form (disjoint halves, a cut for
+# each, one side) after first runs had shown where a naive one fails; the rule of the verdict was not
+# touched. What a defender can do about it is the subject of {ref}`chap:defenses`.
 #
 # :::{admonition} Rerun this chapter
 # :class: tip

@@ -24,7 +24,7 @@
 # The same experiments follow on {glue:text}`main_name`, with intervals, AUC and a threshold for single
 # victims. Full knowledge is right on {glue:text}`full` of the victims, five shadows of each world on
 # {glue:text}`five`, labels alone on {glue:text}`labels`, and an adversary with a hundredth of the
-# records on {glue:text}`least`. In the four cells in which the released code takes logits for
+# records, at the ratios {glue:text}`side_at`, on {glue:text}`least`. In the four cells in which the released code takes logits for
 # probabilities, mean AUC is {glue:text}`swap_auc` without that mistake and {glue:text}`defect_auc` with it.
 
 # %% tags=["parameters"]
