@@ -546,8 +546,8 @@ def spread(k) -> float:
     return max(each) - min(each)
 
 
-c.record_all(full=accuracy(full), five=curve[few], fifty=curve[shadows], most=curve[max(counts)], five_spread=spread(few),
-             fifty_spread=spread(shadows), full_auc=summaries.mean_auc(full), full_leak=leaked(full), labels=accuracy(labelled),
+c.record_all(full=accuracy(full), five=curve[few], fifty=curve[shadows], most=curve[max(counts)],
+             full_leak=leaked(full), labels=accuracy(labelled),
              labels_lost=summaries.mean_gap(full, labelled, seed=seed), near_best=accuracy(near[best_near]),
              near_gain=summaries.mean_gap(near[best_near], see("full", attack="kl labels", over=side_ratios), seed=seed),
              labels_side=accuracy(see("full", attack="kl labels", over=side_ratios)), full_side=ladder["full knowledge"], least=kept["same epochs"][0],
@@ -555,7 +555,7 @@ c.record_all(full=accuracy(full), five=curve[few], fifty=curve[shadows], most=cu
              half=seen["adversary lacks\nhalf of them"], neither=seen["neither has\nthe property"], rank=rank,
              fall_same=falls["same"], fall_last=falls["last"], train_late=fitting["training records"][-1],
              test_late=fitting["test records"][-1], test_best=max(fitting["test records"], key=lambda i: i.value))
-c.record_all(".2f", swap_auc=summaries.mean_auc(swap_right), defect_auc=summaries.mean_auc(swap_wrong),
+c.record_all(".2f", five_spread=spread(few), fifty_spread=spread(shadows), full_auc=summaries.mean_auc(full), swap_auc=summaries.mean_auc(swap_right), defect_auc=summaries.mean_auc(swap_wrong),
              swap_lost=summaries.mean_gap(matched, swap_right, "batch", seed=seed),
              defect_lost=summaries.mean_gap(swap_right, swap_wrong, "batch", seed=seed))
 c.record_all(".1f", "records", swap_leak=leaked(swap_right, "batch"), defect_leak=leaked(swap_wrong, "batch"),

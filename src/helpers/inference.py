@@ -175,7 +175,7 @@ def check(games: Sequence[Game]) -> None:
     helpers.images.DataError
         Before any training; names the pool, the records wanted and what would fit.
     """
-    for group in {group for game in games for group in game.groups}:
+    for group in dict.fromkeys(group for game in games for group in game.groups):
         groups.check(group)
     for game in games:
         probe_rows(game)
