@@ -104,10 +104,10 @@ half = tuple([name for name in columns if name != column][1::2])
 skl = {name for name in archs if Recipe(arch=name).way == "sklearn"}
 swaps = [(v, s) for v in archs for s in archs if v not in skl and s in skl]  # where the released defect acts
 if not (few in counts and shadows in counts and size_count <= victims and alpha0 not in ratios and swaps
-        and arch in archs and set(rule_8) <= set(size_archs)):
+        and arch in archs and set(rule_8) <= set(size_archs) and set(side_ratios) <= set(ratios)):
     raise ValueError(f"need few={few} and shadows={shadows} in counts={counts}, size_count={size_count} of at most "
                      f"victims={victims}, alpha0={alpha0} not in ratios={ratios}, rule_8={rule_8} in size_archs="
-                     f"{size_archs}, and arch={arch} in archs={archs}, which need a network and a scikit-learn model")
+                     f"{size_archs}, side_ratios={side_ratios} in ratios, and arch={arch} in archs={archs}, which need a network and a scikit-learn model")
 
 
 def game(ratio, attacks=("kl",), victim=None, shadow=None, **more) -> inference.Game:

@@ -329,13 +329,14 @@ c.verdict_words()
 
 # %% [markdown]
 # **What would change our mind.** Released weights whose estimates rise with the ratio would mean that the
-# sign is right after all. Victims covered as often as the models set apart, in every setting and on every
-# split, would mean that the pool does not matter, and DI-R2 would hold.
+# sign is right after all. One setting or split in which fewer than nine tenths of the victims are covered
+# would refute DI-R2, and intervals as wide as the null's answers scatter would make it empty.
 #
 # **Limits.** The grid of ratios is the adversary's prior: coverage is an average over it and holds for no
 # single ratio. Shadows share architecture, training and table with the victims ({ref}`chap:knowledge` relaxes
 # that for games); only the records are split, and the {glue:text}`splits_used` splits of one table overlap.
-# Estimates are cut to [0, 1], which helps every method at the ends.
+# Estimates are cut to [0, 1], which helps every method at the ends. A fit on half of the shadows errs more
+# than the one that answers, so the intervals are wider than they need be.
 #
 # :::{admonition} Rerun this chapter
 # :class: tip
