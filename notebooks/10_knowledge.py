@@ -555,12 +555,12 @@ c.record_all(full=accuracy(full), five=curve[few], fifty=curve[shadows], most=cu
              half=seen["adversary lacks\nhalf of them"], neither=seen["neither has\nthe property"], rank=rank,
              fall_same=falls["same"], fall_last=falls["last"], train_late=fitting["training records"][-1],
              test_late=fitting["test records"][-1], test_best=max(fitting["test records"], key=lambda i: i.value))
-c.record_all(".2f", five_spread=spread(few), fifty_spread=spread(shadows), full_auc=summaries.mean_auc(full), swap_auc=summaries.mean_auc(swap_right), defect_auc=summaries.mean_auc(swap_wrong),
+c.record_all(".2f", small_auc=by_area[size_of, two][0], five_spread=spread(few), fifty_spread=spread(shadows), full_auc=summaries.mean_auc(full), swap_auc=summaries.mean_auc(swap_right), defect_auc=summaries.mean_auc(swap_wrong),
              swap_lost=summaries.mean_gap(matched, swap_right, "batch", seed=seed),
              defect_lost=summaries.mean_gap(swap_right, swap_wrong, "batch", seed=seed))
 c.record_all(".1f", "records", swap_leak=leaked(swap_right, "batch"), defect_leak=leaked(swap_wrong, "batch"),
              matched_leak=leaked(matched, "batch"), lr_own=rightly.get(("sk-lr", "sk-lr"), "–"), lr_paper=PAPER["sk-lr", "sk-lr"],
-             lead_first=lead[size_of, grid[size_of][0]], lead_last=lead[size_of, grid[size_of][-1]])
+             small_leak=by_size[size_of, two][0], lead_first=lead[size_of, grid[size_of][0]], lead_last=lead[size_of, grid[size_of][-1]])
 c.record_all(",d", victims_used=victims, shadows_used=shadows, n_used=n, epochs_used=epochs, ratios_used=len(ratios),
              trials_used=trials, few_used=few, counts_least=min(counts), counts_most=max(counts), copies_most=max(copies),
              least_n=fits[shares[0]], long_n_used=long_n, long_count=len(long_ratios), pairs_used=len(pairs), pair_n_used=pair_n,

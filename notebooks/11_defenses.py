@@ -296,7 +296,10 @@ c.table(("Defence", *(f"{r:g}" for r in ratios), "mean"), rows, "tab:defenses-le
 # {glue:text}`under_only`, {glue:text}`over_only`, {glue:text}`augmented_only` and {glue:text}`fixed_only`; to
 # shadows that do, {glue:text}`under_both`, {glue:text}`over_both`, {glue:text}`augmented_both` and
 # {glue:text}`fixed_both`. Fixing the size changes the accuracy of the adaptive adversary by
-# {glue:text}`fixed_gain` from that on under-sampled victims.
+# {glue:text}`fixed_gain` from that on under-sampled victims. Fewer records alone are no defence: undefended
+# perceptrons of {glue:text}`/notebooks/10_knowledge.ipynb::size_first:s` records still give an AUC of
+# {glue:text}`/notebooks/10_knowledge.ipynb::small_auc:s` at ratios {glue:text}`/notebooks/10_knowledge.ipynb::size_at:s`
+# ({ref}`chap:knowledge`).
 #
 # ## What it costs
 #
@@ -319,9 +322,9 @@ for ax, (what, title) in zip(axes[:, 0], measures.items(), strict=True):
         bars = [np.maximum([[v.value - v.low for v in part], [v.high - v.value for v in part]], 0) for part in (x, y)]
         ax.errorbar(*place, yerr=bars[1], xerr=bars[0], fmt=figures.MARKERS[k], color=figures.PALETTE[k], label=family,
                     linewidth=1)
-        for name, *where in zip(names, *place, strict=True):
+        for j, (name, *where) in enumerate(zip(names, *place, strict=True)):
             if family != "none":
-                ax.annotate(tags[name], where, (5, 4), textcoords="offset points", fontsize=9)
+                ax.annotate(tags[name], where, (5, 4 - 15 * (j % 2)), textcoords="offset points", fontsize=9)
     ax.axhline(0.5, color="0.3", linestyle="--", linewidth=1.2)
     ax.margins(x=0.15)
     ax.set(xlabel=title, ylabel="adaptive accuracy")
