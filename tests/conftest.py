@@ -88,7 +88,7 @@ def judge(folder: Path, ran: dict[str, bool], wanted: dict) -> list[str]:
     for slug in ran:
         found += expected.compare(slug, fresh.get(slug, {}), wanted.get("numbers", {}).get(slug))
     records = [json.loads(path.read_text()) for path in (folder / "store").rglob("record.json")]
-    trained = sum(bool(record.get("steps_made")) for record in records)
+    trained = sum(bool(record.get("steps_made") or record.get("models")) for record in records)
     if set(ran) - set(wanted.get("untrained", [])) and not trained:
         found.append("no network was trained: the store of this session holds none")
     return found
