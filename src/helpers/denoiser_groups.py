@@ -248,7 +248,7 @@ def _train_block(block: Family, store: Store, device: str):
 class Nets:
     """Networks trained one at a time, used like `helpers.denoiser_stack.Denoisers`.
 
-    ``draw(epsilon [n, d] or [M, n, d], **options) -> float32 [M, n, d]``.
+    `helpers.release.draw` samples from either.
     """
 
     family: Family
@@ -257,6 +257,11 @@ class Nets:
 
     def __len__(self) -> int:
         return len(self.members)
+
+    def take(self, models) -> Nets:
+        """Return some of the networks (a slice or an index array)."""
+        chosen = np.arange(len(self.members))[models]
+        return Nets(self.family, tuple(self.members[i] for i in chosen), self.record)
 
 
 def fitted(family: Family, store: Store, device: str = "cpu") -> tuple[Denoisers | Nets, dict]:
