@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import binom
@@ -26,7 +27,7 @@ from helpers.denoiser_groups import (
 from helpers.denoiser_stack import Small
 from helpers.groups import Data, table
 from helpers.images import DataError, shrink
-from helpers.noise import noise
+from helpers.noise import generator, noise
 from helpers.sampling import sample
 from helpers.store import Store
 
@@ -34,7 +35,6 @@ torch.set_num_threads(1)
 SMALL = Small(hidden=(16,), steps=20, batch=8, chunk=2)
 TOY = Family(ratio=0.3, n=64, count=4, recipe=SMALL)
 NET = Net("unet-20k", steps=3, batch=8, warmup=1, chunk=2)
-PEOPLE = Data("acs_ma", "sex", mode="free")
 
 
 def footwear(rows):
@@ -46,6 +46,17 @@ def same(a, b):
     return len(a) == len(b) and all(
         np.array_equal(one, two) for pair, other in zip(a.layers, b.layers, strict=True)
         for one, two in zip(pair, other, strict=True))
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A table of 400 people, 200 of whom are women."""
+    stream = generator("test-denoiser-table")
+    frame = pd.DataFrame(stream.standard_normal((400, 5)), columns=list("abcde"))
+    frame["paid"], frame["sex"] = stream.integers(2, size=400), ["Female", "Male"] * 200
+    path = tmp_path_factory.mktemp("table") / "people.csv"
+    frame.to_csv(path, index=False)
+    return Data(str(path), "sex=Female", "paid", ("sex",), mode="free")
 
 
 @pytest.fixture
@@ -192,26 +203,28 @@ def test_shifted_pictures():
     assert np.abs(shown["no boots"] - values).max() < 1e-6
 
 
-def test_tables_are_used_as_encoded():
-    family = replace(TOY, data=PEOPLE, side=0)
-    assert np.array_equal(features(PEOPLE), table(PEOPLE).features)
-    assert shape(family) == (features(PEOPLE).shape[1],)
+def test_tables_are_used_as_encoded(people):
+    family = replace(TOY, data=people, side=0)
+    assert np.array_equal(features(people), table(people).features)
+    assert shape(family) == (5,) and features(people).shape == (400, 5)
     rows = draws(family)
-    assert (table(PEOPLE).attribute[rows].sum(1) == round(0.3 * 64)).all()
+    assert (rows % 2 == 0).sum(1).tolist() == [round(0.3 * 64)] * 4
     check(family)
+    for side, shift in ((8, ""), (0, "faded"), (0, "mirrored")):
+        message = f"people.csv: side={side} and shift='{shift}' are for pictures; a table takes"
+        with pytest.raises(DataError, match=message):
+            features(people, side, shift)
+        with pytest.raises(DataError, match=message):
+            check(replace(family, side=side, shift=shift))
 
 
-@pytest.mark.parametrize(("data", "side", "shift", "message"), [
-    (TOY.data, 5, "", "fashion16: side=5 must divide the pictures' side 16"),
-    (TOY.data, 32, "", "fashion16: side=32 must divide the pictures' side 16"),
-    (PEOPLE, 8, "", "acs_ma: side=8 and shift='' are for pictures; a table takes side=0"),
-    (PEOPLE, 0, "faded", "acs_ma: side=0 and shift='faded' are for pictures"),
-])
-def test_features_that_cannot_be(data, side, shift, message):
+@pytest.mark.parametrize("side", [5, 32])
+def test_sides_that_do_not_divide(side):
+    message = f"fashion16: side={side} must divide the pictures' side 16"
     with pytest.raises(DataError, match=message):
-        features(data, side, shift)
+        features(TOY.data, side)
     with pytest.raises(DataError, match=message):
-        check(replace(TOY, data=data, side=side, shift=shift))
+        check(replace(TOY, side=side))
 
 
 # --- blocks ----------------------------------------------------------------------------------

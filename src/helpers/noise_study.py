@@ -46,6 +46,7 @@ def curve(outcome: Outcome, attack: str, seed: int = 0) -> list[Interval]:
             part = bootstrap(units[:, k], seed=seed)
         else:
             part = _with_shadows(units[:, k], again[:, k].astype(np.float64).mean((1, 2)), seed)
+            part = Interval(part.value, max(part.low, 0.0), min(part.high, 1.0))
         found.append(_sure(part, len(units)))
     return found
 
@@ -55,7 +56,7 @@ def _with_shadows(units: np.ndarray, again: np.ndarray, seed: int) -> Interval:
     stream, value = generator("victims and shadows", seed), float(units.mean())
     drawn = units[stream.integers(len(units), size=(DRAWS, len(units)))].mean(1)
     drawn = drawn + (again - again.mean())[stream.integers(len(again), size=DRAWS)]
-    low, high = np.clip(np.quantile(drawn, [0.025, 0.975]), 0, 1)
+    low, high = np.clip(np.quantile(drawn, [0.025, 0.975]), -1, 1)
     return Interval(value, min(float(low), value), max(float(high), value))
 
 
@@ -69,12 +70,18 @@ def gap(outcome: Outcome, attack: str, other: str, count: int, seed: int = 0, *,
         against: Outcome | None = None) -> Interval:
     """Accuracy of one attack less that of another, paired over the victims' numbers.
 
-    With `against` the other attack is read from that game, which has the same victims.
+    With `against` the other attack is read from that game, which has the same victims. The chance
+    of the shadows is added where both were judged again with the same resampled ones.
     """
     rest = against or outcome
     mine, theirs = outcome.right(attack, count).mean(0), rest.right(other, count).mean(0)
-    count = min(len(mine), len(theirs))
-    return difference(mine[:count], theirs[:count], seed=seed)
+    fewest = min(len(mine), len(theirs))
+    again = [part.arrays.get(f"again/{name}") for part, name in ((outcome, attack), (rest, other))]
+    if against is not None or any(part is None for part in again):
+        return difference(mine[:fewest], theirs[:fewest], seed=seed)
+    k = outcome.game.counts.index(count)
+    moved = [part[:, k].astype(np.float64).mean((1, 2)) for part in again]
+    return _with_shadows(mine - theirs, moved[0] - moved[1], seed)
 
 
 def _crossing(counts: Sequence[int], rows: np.ndarray, level: float) -> float:
