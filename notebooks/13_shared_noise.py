@@ -70,28 +70,28 @@ rule_4: float = 0.5  # ours 4: share of (accuracy - 1/2) that stays with shadows
 from dataclasses import replace
 
 import numpy as np
+import seaborn
 
-from helpers import chapter, descriptors, figures, noise_estimates, noise_games, noise_study, scores, verdicts
-from helpers.decisions import FEWEST
-from helpers.denoiser_groups import Family, Net
+from helpers import (
+    chapter,
+    figures,
+    noise_estimates,
+    noise_games,
+    noise_plan,
+    noise_study,
+    verdicts,
+)
 from helpers.denoiser_stack import Small
-from helpers.diffusion import Cell
-from helpers.groups import Data
 from helpers.intervals import Interval, bootstrap, wilson
-from helpers.maps import Trial, run
-from helpers.noise import Bank
-from helpers.noise_games import NoiseGame
-from helpers.release import Release
 
 c = chapter.begin("13_shared_noise", globals())
-recipe = Small(hidden=tuple(hidden), steps=steps, batch=batch, chunk=chunk)
-if headline not in counts or headline > unet_noises or min(shadows, fewer_shadows, unet_shadows) < FEWEST:
-    raise ValueError(f"need headline={headline} among counts={counts} and at most unet_noises={unet_noises}, and "
-                     f"shadows={shadows}, fewer_shadows={fewer_shadows} and unet_shadows={unet_shadows} of at least "
-                     f"{FEWEST}, below which no threshold is calibrated")
-if ratio == 0.5 or 0.5 in others or n not in sizes or not 1 <= fewer_victims <= victims:
-    raise ValueError(f"need ratio={ratio} and others={others} different from .5, n={n} among sizes={sizes}, and "
-                     f"fewer_victims={fewer_victims} from 1 to victims={victims}")
+if headline not in counts or headline > unet_noises or n not in sizes or {0.5, ratio} & {*others} or not others:
+    raise ValueError(f"need headline={headline} among counts={counts} and at most unet_noises={unet_noises}, n={n} "
+                     f"among sizes={sizes}, and others={others} not empty and different from ratio={ratio} and .5")
+study = noise_plan.Study(
+    Small(hidden=tuple(hidden), steps=steps, batch=batch, chunk=chunk), n, ratio, victims, fewer_victims,
+    regime_victims, shadows, fewer_shadows, tuple(counts), noises, draws, seed, unet, unet_steps, unet_victims,
+    unet_shadows, unet_noises)
 
 # %% [markdown]
 # ## The attack
@@ -132,63 +132,16 @@ if ratio == 0.5 or 0.5 in others or n not in sizes or not 1 <= fewer_victims <= 
 # **Controls.** The paired attack with the victim's noises in another order (*permuted*), and two equal worlds.
 
 # %% tags=["hide-input"]
-everything = ("fresh nominal", "fresh counting", "fresh MMD", "fresh classifier", "fresh denoising", "shared counting",
-              "shared classifier", "paired pixels", "paired descriptor", "paired flips", "paired KL",
-              "likelihood ratio", "chosen pixels", "chosen ratio", "permuted pixels", "permuted ratio")
-few = ("fresh counting", "shared counting", "paired pixels", "paired flips", "likelihood ratio", "permuted pixels")
-V = Family(n=n, recipe=recipe, count=fewer_victims)
-A = replace(V, party=1, count=shadows)
-usual = dict(counts=tuple(counts), noises=noises, draws=draws, seed=seed, attacks=few)
-
-
-def game(mine, theirs, at=ratio, **more) -> NoiseGame:
-    return NoiseGame(replace(mine, ratio=at), replace(theirs, ratio=at), **(usual | more))
-
-
-other = {
-    "narrow": dict(hidden=tuple(h // 2 for h in hidden)), "deep": dict(hidden=(*hidden, hidden[-1])),
-    "vp": dict(objective="vp"), "flow": dict(objective="flow"), "short": dict(steps=steps // 2),
-    "long": dict(steps=2 * steps)}
-asked_less = {"counts": tuple(m for m in counts if m <= unet_noises), "noises": unet_noises}
-
-
-def mismatch(name) -> NoiseGame:
-    theirs, more = replace(A, count=fewer_shadows), {}
-    if name in other:
-        theirs = replace(theirs, recipe=replace(recipe, **other[name]))
-    elif name.endswith("the records"):
-        theirs = replace(theirs, n=n // 2 if name.startswith("half") else 2 * n)
-    elif name == "unet":
-        theirs = replace(theirs, count=unet_shadows, recipe=Net(unet, steps=unet_steps["8"]))
-        more = asked_less
-    elif name in ("faded", "mirrored", "no boots"):
-        theirs = replace(theirs, shift=name)
-    else:
-        solver, made = name.split()
-        more = {"believed": Release(solver=solver, steps=int(made))}
-    return game(V, theirs, **more)
-
-
-def confirmation(side) -> NoiseGame:
-    net = Net(unet, steps=unet_steps[str(side)])
-    return game(*(replace(part, side=side, recipe=net, count=count) for part, count in
-                  ((V, unet_victims), (A, unet_shadows))), **asked_less)
-
-
-plan = {("main", ratio): game(replace(V, count=victims), A, attacks=everything, again=again, plate=8)}
-plan |= {("main", at): game(V, A, at) for at in others}
-plan |= {("null", 0.5): game(V, A, 0.5)}
-plan |= {("iid", at): game(replace(V, iid=True), A, at) for at in (ratio, others[-1])}
-plan |= {("size", m): game(replace(V, n=m, count=regime_victims), replace(A, n=m, count=fewer_shadows)) for m in sizes}
-plan |= {("mismatch", name): mismatch(name) for name in mismatches}
-plan |= {("mismatch", "none"): game(V, replace(A, count=fewer_shadows))}
-plan |= {("unet", side): confirmation(side) for side in unets}
-if table:
-    data = Data(table, "sex", mode="free")
-    plan["table", table] = game(*(replace(part, data=data, side=0, count=count) for part, count in
-                                  ((V, regime_victims), (A, fewer_shadows))))
+everything, mine, theirs = noise_plan.EVERY, study.mine, study.theirs
+plan = {("main", ratio): study.game(replace(mine, count=victims), attacks=everything, again=again, plate=8)}
+plan |= {("main", at): study.game(at=at) for at in others} | {("null", 0.5): study.game(at=0.5)}
+plan |= {("iid", at): study.game(replace(mine, iid=True), at=at) for at in (ratio, others[-1])}
+plan |= {("size", m): study.size(m) for m in sizes}
+plan |= {("mismatch", name): study.mismatch(name) for name in ("none", *mismatches)}
+plan |= {("unet", side): study.confirmation(side) for side in unets}
+plan |= {("table", table): study.tabular(table)} if table else {}
 found = dict(zip(plan, noise_games.play(list(plan.values()), c.store, device=c.device, workers=c.workers), strict=True))
-survey = noise_estimates.NoiseSurvey(replace(V, count=grid_victims), A, tuple(grid), tuple(grid), noises=noises,
+survey = noise_estimates.NoiseSurvey(replace(mine, count=grid_victims), theirs, tuple(grid), tuple(grid), noises=noises,
                                      counts=tuple(m for m in counts if m >= headline))
 [read] = noise_estimates.play([survey], c.store, device=c.device, workers=c.workers)
 main, null = found["main", ratio], found["null", 0.5]
@@ -275,21 +228,7 @@ by_size = [found["size", m] for m in sizes]
 leaks = {name: [noise_study.leak(noise_study.accuracy(one, name, headline, seed), regime_victims, 0.5, ratio)
                 for one in by_size] for name in ("fresh counting", "shared counting", "paired pixels", "likelihood ratio")}
 
-
-def chapter_two(m) -> Interval:
-    """RP of chapter 2: the middle width on two disjoint halves, second one with another seed."""
-    cells = [Cell(size=8, n=m, half=half, network="unet-80k", seed=half, steps=1000) for half in (0, 1)]
-    look = descriptors.by_name("pixels", descriptors_images.test, c.store)
-    pair = [look.embed(one.last) for one in run([Trial(cell, Bank(count=1024)) for cell in cells], c.store,
-                                                device=c.device, workers=c.workers)]
-    return scores.rp(*pair, look.threshold)
-
-
-rp = {}
-if rp_sizes:
-    from helpers import datasets
-    descriptors_images = datasets.load("fashion16", 8)
-    rp = {m: chapter_two(m) for m in rp_sizes}
+rp = {m: noise_plan.agreement(m, c.store, device=c.device, workers=c.workers) for m in rp_sizes}
 figure, axes = figures.panels(2, 1, height=3.8, share_x=True)
 figures.curves(axes[0, 0], sizes, leaks, ylabel="n_leaked (records)")
 floors = {"same world": [one.arrays["flips"][0] for one in by_size], "across": [one.arrays["flips"][1] for one in by_size]}
@@ -325,8 +264,6 @@ c.table(("N", "Queries", "RP", "Predicted", "Paired flips", "Paired pixels"), ro
 # {glue:text}`worst_mismatch` with {glue:text}`worst_mismatch_accuracy`.
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:noise-mismatch", "caption": "Accuracy when shadows differ from victims, {glue:text}`alpha_zero` against {glue:text}`alpha_one`, {glue:text}`fewer_victims_used` victims and {glue:text}`fewer_shadows_used` shadows of each world ({glue:text}`unet_shadows_used` for U-Nets). Rows: none; half the width; one layer more; training objectives VP and flow matching; half and twice the steps; half and twice the records; paler, mirrored pictures and no ankle boots in the attacker's pool; other solvers and step counts; U-Net shadows of perceptron victims."}, "image": {"alt": "Heat map with one row for each mismatch and columns for counting, paired pixels and likelihood ratio at ten and at one hundred queries; accuracies are written in the cells."}}
-import seaborn
-
 order, at = ["none", *mismatches], [m for m in counts if m in (headline, 100) and m <= unet_noises]
 columns = [(name, m) for name in ("fresh counting", "paired pixels", "likelihood ratio") for m in at]
 values = np.array([[noise_study.accuracy(found["mismatch", row], name, m, seed).value for name, m in columns]

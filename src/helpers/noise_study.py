@@ -13,7 +13,7 @@ from math import inf
 import numpy as np
 from scipy.stats import binom, norm
 
-from helpers.intervals import Interval, bootstrap, difference, first_crossing, wilson
+from helpers.intervals import Interval, bootstrap, first_crossing, wilson
 from helpers.leakage import Leak, n_leaked
 from helpers.noise import generator
 from helpers.noise_games import Outcome
@@ -37,33 +37,32 @@ def _sure(found: Interval, victims: int) -> Interval:
     return found
 
 
+def accuracy(outcome: Outcome, attack: str, count: int, seed: int = 0) -> Interval:
+    """Accuracy at one count of queries, with a 95 % interval over victims (and shadows)."""
+    units, again = outcome.right(attack, count).mean(0), outcome.arrays.get(f"again/{attack}")
+    if again is not None:
+        again = again[:, outcome.game.counts.index(count)].astype(np.float64).mean((1, 2))
+    part = _resampled(units, again, seed)
+    return _sure(Interval(part.value, max(part.low, 0.0), min(part.high, 1.0)), len(units))
+
+
 def curve(outcome: Outcome, attack: str, seed: int = 0) -> list[Interval]:
-    """Accuracy at every count of queries, with 95 % intervals over victims (and shadows)."""
-    units, again = _units(outcome, attack), outcome.arrays.get(f"again/{attack}")
-    found = []
-    for k in range(units.shape[1]):
-        if again is None:
-            part = bootstrap(units[:, k], seed=seed)
-        else:
-            part = _with_shadows(units[:, k], again[:, k].astype(np.float64).mean((1, 2)), seed)
-            part = Interval(part.value, max(part.low, 0.0), min(part.high, 1.0))
-        found.append(_sure(part, len(units)))
-    return found
+    """Accuracy at every count of queries; see `accuracy`."""
+    return [accuracy(outcome, attack, count, seed) for count in outcome.game.counts]
 
 
-def _with_shadows(units: np.ndarray, again: np.ndarray, seed: int) -> Interval:
-    """Add the scatter over resampled shadows, around its own mean, to that over victims."""
+def _resampled(units: np.ndarray, again: np.ndarray | None, seed: int) -> Interval:
+    """Percentile bootstrap of a mean over victims [victims], all draws at once.
+
+    With `again` [resamples], the means under resampled shadows, their scatter around their own
+    mean is added.
+    """
     stream, value = generator("victims and shadows", seed), float(units.mean())
     drawn = units[stream.integers(len(units), size=(DRAWS, len(units)))].mean(1)
-    drawn = drawn + (again - again.mean())[stream.integers(len(again), size=DRAWS)]
-    low, high = np.clip(np.quantile(drawn, [0.025, 0.975]), -1, 1)
+    if again is not None:
+        drawn = drawn + (again - again.mean())[stream.integers(len(again), size=DRAWS)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(value, min(float(low), value), max(float(high), value))
-
-
-def accuracy(outcome: Outcome, attack: str, count: int, seed: int = 0) -> Interval:
-    """Accuracy at one count of queries; see `curve`."""
-    outcome.right(attack, count)
-    return curve(outcome, attack, seed)[outcome.game.counts.index(count)]
 
 
 def gap(outcome: Outcome, attack: str, other: str, count: int, seed: int = 0, *,
@@ -78,10 +77,10 @@ def gap(outcome: Outcome, attack: str, other: str, count: int, seed: int = 0, *,
     fewest = min(len(mine), len(theirs))
     again = [part.arrays.get(f"again/{name}") for part, name in ((outcome, attack), (rest, other))]
     if against is not None or any(part is None for part in again):
-        return difference(mine[:fewest], theirs[:fewest], seed=seed)
+        return _resampled(mine[:fewest] - theirs[:fewest], None, seed)
     k = outcome.game.counts.index(count)
     moved = [part[:, k].astype(np.float64).mean((1, 2)) for part in again]
-    return _with_shadows(mine - theirs, moved[0] - moved[1], seed)
+    return _resampled(mine - theirs, moved[0] - moved[1], seed)
 
 
 def _crossing(counts: Sequence[int], rows: np.ndarray, level: float) -> float:

@@ -26,6 +26,7 @@ NOISES = {
     "rotated": "the bank, turned by the model's own secret orthogonal matrix",
     "zero": "one start, all zeros, which no rotation changes",
 }
+BATCH = 32  # noises that a network is asked at a time
 TRIES = 12  # noises that steering may go through for one sample
 
 
@@ -93,7 +94,7 @@ def draw(models, family: Family, epsilon: np.ndarray, device: str = "cpu", **opt
         own = {} if injected is None else {"injected": lambda step, member=member: injected(step)[
             member].reshape(-1, *shape(family))}
         start = torch.from_numpy(start.reshape(-1, *shape(family))).to(device)
-        drawn.append(sampling.sample_in_batches(model.denoiser(device=device), start,
+        drawn.append(sampling.sample_in_batches(model.denoiser(device=device), start, BATCH,
                                                 **options, **own).flatten(1))
     return torch.stack(drawn).to(torch.float32).numpy()
 
