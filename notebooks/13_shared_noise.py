@@ -97,14 +97,14 @@ study = noise_plan.Study(
 # ## The attack
 #
 # A victim is a denoiser trained on $N$ records of which a share $\alpha$ has the property, footwear. The
-# attacker knows the noises $\varepsilon_i$ and the solver of {eq}`eq:pf-ode`, sees the pictures
-# $x_v(\varepsilon_i)$ and asks which of two worlds, $\alpha_0$ or $\alpha_1$, the records came from. He trains shadow
+# attacker knows the noises $\epsilon_k$ and the solver of {eq}`eq:pf-ode`, sees the pictures
+# $f_v(\epsilon_k)$ and asks which of two worlds, $\alpha_0$ or $\alpha_1$, the records came from. He trains shadow
 # models of both worlds, $A$ and $B$, on records of his own: victims' and attacker's pools share no record. For any distance $d$
 #
 # ```{math}
 # :label: eq:paired-score
-# s(v) = \operatorname{mean}_i \Bigl[\operatorname{mean}_{a \in A} d\bigl(x_v(\varepsilon_i), x_a(\varepsilon_i)\bigr)
-#      - \operatorname{mean}_{b \in B} d\bigl(x_v(\varepsilon_i), x_b(\varepsilon_i)\bigr)\Bigr]
+# s(v) = \operatorname{mean}_k \Bigl[\operatorname{mean}_{a \in A} d\bigl(f_v(\epsilon_k), f_a(\epsilon_k)\bigr)
+#      - \operatorname{mean}_{b \in B} d\bigl(f_v(\epsilon_k), f_b(\epsilon_k)\bigr)\Bigr]
 # ```
 #
 # is the KL attack of {cite:t}`suri2023dissecting` with predictions replaced by pictures; a large score speaks for

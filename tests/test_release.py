@@ -335,7 +335,7 @@ def test_steering_takes_the_first_noise_that_fits(store, toy, bright):
     drawn = denoiser_stack.draw(toy, bank, steps=4).reshape(4, release.TRIES, count, SIZE)
     fits = (drawn[..., 27] > 0) == wanted
     chosen = np.where(fits.any(1), fits.argmax(1), release.TRIES - 1)
-    assert set(chosen.flat) > {0, 1, 2, 3}
+    assert (chosen == 0).any() and chosen.max() > 2
     first = np.take_along_axis(drawn, chosen[:, None, :, None], 1)[:, 0]
     assert np.abs(found - first).max() < 1e-4
     assert np.array_equal(found[..., 27] > 0, np.where(fits.any(1), wanted, ~wanted))
@@ -345,10 +345,10 @@ def test_steering_takes_the_first_noise_that_fits(store, toy, bright):
     assert np.abs(own - mine)[kept].max() < 1e-4 and np.abs(own - mine)[~kept].max(1).min() > 0.1
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 1.0])
-def test_steering_sets_the_released_share(tmp_path, bright, share):
-    store, how, count = Store(tmp_path), Release(steps=4, steer=share), 400
-    p = (samples(TOY, replace(how, steer=None), 2000, store)[..., 27] > 127).mean(1)
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_steering_sets_the_released_share(store, bright, share):
+    how, count = Release(steps=4, steer=share), 300
+    p = (samples(TOY, replace(how, steer=None), 1500, store)[..., 27] > 127).mean(1)
     found = samples(TOY, how, count, store)[..., 27] > 127
     wanted = generator("steer").random(count) < share
     assert abs(wanted.mean() - share) < 0.08 and ((p > 0.1) & (p < 0.9)).all()
@@ -372,10 +372,10 @@ def has(shown):
 
 def test_steered_families_look_alike(steered):
     families, store = steered
-    usual, alike = (np.stack([has(samples(family, Release(steps=6, steer=steer), 300, store)
+    usual, alike = (np.stack([has(samples(family, Release(steps=6, steer=steer), 200, store)
                                   ).mean(1) for family in families]) for steer in (None, 0.5))
     assert usual[0].max() < 0.35 and usual[1].min() > 0.55
-    wanted = (generator("steer").random(300) < 0.5).mean()
+    wanted = (generator("steer").random(200) < 0.5).mean()
     assert np.abs(alike - wanted).max() < 0.15 and np.ptp(alike) < 0.5 * np.ptp(usual.mean(1))
 
 
@@ -384,10 +384,10 @@ def test_steered_families_look_alike(steered):
 def test_steering_reads_what_is_released(steered):
     family, store = steered[0][0], steered[1]
     p = has(samples(family, Release(steps=6), 2000, store)).mean(1)
-    found = has(samples(family, Release(steps=6, steer=0.5), 1000, store))
-    wanted = generator("steer").random(1000) < 0.5
+    found = has(samples(family, Release(steps=6, steer=0.5), 500, store))
+    wanted = generator("steer").random(500) < 0.5
     missed = wanted.mean() * (1 - p) ** 12 + (1 - wanted.mean()) * p**12
-    assert ((found != wanted).mean(1) < missed + 0.02).all()
+    assert ((found != wanted).mean(1) < missed + 0.03).all()
 
 
 # --- errors ----------------------------------------------------------------------------------

@@ -113,8 +113,8 @@ class Study:
         elif name != "none":
             solver, _, steps = name.partition(" ")
             if not steps.isdigit():
-                raise ValueError(f"unknown mismatch {name!r}; known: none, {', '.join(other)}, half "
-                                 "the records, twice the records, unet, "
+                raise ValueError(f"unknown mismatch {name!r}; known: none, {', '.join(other)}, "
+                                 "half the records, twice the records, unet, "
                                  f"{', '.join(filter(None, SHIFTS))}, or a solver and its steps")
             more = {"believed": Release(solver=solver, steps=int(steps))}
         return self.game(theirs=theirs, **more)

@@ -1,9 +1,10 @@
 """A reader's own classifier under the KL divergence attack: what does it tell about its records?
 
 The reader's outputs on the published probe records meet published shadows (`shadow_outputs`) of
-two ratios. Every shadow is scored like a victim, by the shadows of the other half of the records:
-like a victim, it shares no record with them. Those held-out scores set the threshold, turn a score
-into a probability and say how often the rule is right.
+two ratios. Every shadow is scored like a victim, by the shadows of the other half of the records
+(`shadow_tests`). Those held-out scores set the threshold, turn a score into a probability and say
+how often the rule is right. A model that is farther from the shadows than any of them is from the
+others is not judged.
 """
 
 from __future__ import annotations
@@ -17,24 +18,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit
 
 from helpers import groups, ratios, shadow_outputs
 from helpers.attacks import Views, divergence
-from helpers.decisions import best_cut
 from helpers.images import DataError
-from helpers.intervals import Interval, wilson
-from helpers.noise import generator
+from helpers.intervals import Interval
 from helpers.outputs import Logits, Probabilities
 from helpers.project import UsageError, default_store, replacing
 from helpers.shadow_outputs import Shadows
+from helpers.shadow_tests import LEVEL, judged
 from helpers.store import Store
 from helpers.verdicts import aligned
 
 __all__ = ["Found", "chosen", "judge", "main", "read_outputs", "report"]
 
 MOST_MODELS = 1000
-FOLDS, DRAWS, LEVEL = 5, 1000, 0.95
 
 
 def read_outputs(path: Path, shadows: Shadows) -> Probabilities:
@@ -144,6 +142,8 @@ def chosen(shadows: Shadows, wanted: Sequence[float]) -> tuple[float, float]:
 class Found:
     """What the attack says about the models of a file; lists have one item a model.
 
+    A model that is not judged has None for its answers, probability and estimate.
+
     Attributes
     ----------
     table, property, n, shadows
@@ -152,13 +152,15 @@ class Found:
         Of world 0 and of world 1.
     scores : list of float
         Mean KL to the shadows of world 0 less that to world 1's; larger speaks for world 1.
-    answer, zero : list of float
+    judged : list of bool
+        False for a model that is farther from the shadows than any of them is from the others.
+    answer, zero : list of float or None
         The ratio by the calibrated rule (the headline) and by the zero rule.
-    probability : list of Interval
+    probability : list of Interval or None
         Of world 1.
     accuracy : Interval
         Share of held-out shadows that the calibrated rule gets right.
-    estimate : list of Interval
+    estimate : list of Interval or None
         The ratio itself, from shadows of all published ratios.
     right : list of float
         Share of the probe records whose label the model gets right.
@@ -176,11 +178,12 @@ class Found:
     shadows: int
     ratios: tuple[float, float]
     scores: list[float]
-    answer: list[float]
-    zero: list[float]
-    probability: list[Interval]
+    judged: list[bool]
+    answer: list[float | None]
+    zero: list[float | None]
+    probability: list[Interval | None]
     accuracy: Interval
-    estimate: list[Interval]
+    estimate: list[Interval | None]
     right: list[float]
     usual: tuple[float, float]
     distance: list[float]
@@ -190,16 +193,7 @@ class Found:
 
 def judge(victims: Probabilities, seen: dict[float, Probabilities], shadows: Shadows,
           worlds: tuple[float, float], labels: np.ndarray) -> Found:
-    """Attack a reader's models, each by itself.
-
-    The probability of world 1 (prior 1/2) is a logistic regression of the world on the held-out
-    scores, with a ridge penalty on the score in units of its standard deviation. It
-    is monotone in the score, which two fitted normal laws are only if their variances agree, and
-    the penalty keeps it from a certainty that some tens of shadows cannot vouch for: with 50 of
-    each ratio, all told apart, it stays near .97. Its interval is a bootstrap over the shadows of
-    each world and half: scores, scale and regression are made anew from those drawn. The accuracy
-    of the rule comes from thresholds that were calibrated without the fifth of the shadows that
-    they judge.
+    """Attack a reader's models, each by itself; see :func:`helpers.shadow_tests.judged`.
 
     Parameters
     ----------
@@ -227,105 +221,20 @@ def judge(victims: Probabilities, seen: dict[float, Probabilities], shadows: Sha
     everyone = Probabilities(np.concatenate([both.values, victims.values]))
     far = np.mean([divergence(both.take(records=part), everyone.take(records=part))
                    for part in sets], axis=0)
-    count, world = shadows.count, np.repeat([False, True], shadows.count)
-    once, drawn = np.ones((1, 2 * count)), _drawn(count, worlds)
-    means = _far_from(far, world, once)[:, 0]
-    scores, near = _aligned((means[0] - means[1])[None], world, once)[0], means.min(0)
-    held, mine = scores[:2 * count], scores[2 * count:]
-    says = mine > best_cut(held[:count], held[count:])
-    probability = _probability(scores[None], world, once)[0]
-    again = _aligned(np.subtract(*_far_from(far, world, drawn)), world, drawn)
-    low, high = np.quantile(_probability(again, world, drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2],
-                            axis=0)
+    found = judged(far, worlds)
+    distance = found.near[2 * shadows.count:]
+    farthest = float(found.near[:2 * shadows.count].max())
+    fits = (distance <= farthest).tolist()
+
+    def told(part):
+        return [one if fit else None for one, fit in zip(part, fits, strict=True)]
+
     return Found(
-        shadows.table, shadows.property, shadows.n, count, worlds, mine.tolist(),
-        *([worlds[int(one)] for one in part] for part in (says, mine > 0)),
-        [Interval(*map(float, ends)) for ends in zip(probability, low, high, strict=True)],
-        wilson(int(_right(held, world).sum()), 2 * count, LEVEL),
-        _estimates(victims, seen, shadows), right.tolist(),
-        (float(theirs.min()), float(theirs.max())), near[2 * count:].tolist(),
-        float(near[:2 * count].max()), labels_only)
-
-
-def _far_from(far: np.ndarray, world: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean KL from the shadows of either world, each counted `weights` times.
-
-    A shadow is compared with those of the other half of the records only (`Group.halves`): they
-    share no record with it, as with a victim. `far` [shadows, shadows + victims], `world`
-    [shadows], `weights` [draws, shadows]; returns [2, draws, shadows + victims].
-    """
-    half = np.arange(len(world)) % (len(world) // 2) % 2
-    counts = np.ones(far.shape)
-    counts[:, : len(world)] = half[:, None] != half
-    return np.stack([(weights * (world == side)) @ (far * counts)
-                     / ((weights * (world == side)) @ counts) for side in (False, True)])
-
-
-def _aligned(scores: np.ndarray, world: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Move the shadows' scores so that either half has the same middle between the worlds.
-
-    Each half is scored by the other, which shifts all its scores by an amount of their own;
-    victims, scored by all, stay (`helpers.decisions.answered`). Shapes as in `_probability`.
-    """
-    half = np.arange(len(world)) % (len(world) // 2) % 2
-    middle = []
-    for k in (0, 1):
-        parts = [weights * ((half == k) & (world == side)) for side in (False, True)]
-        middle.append(np.mean([(part * scores[:, : len(world)]).sum(1) / part.sum(1)
-                               for part in parts], axis=0))
-    middle, moved = np.stack(middle, 1), scores.copy()
-    moved[:, : len(world)] += middle.mean(1, keepdims=True) - middle[:, half]
-    return moved
-
-
-def _probability(scores: np.ndarray, world: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Ridge logistic regression of the world on the shadows' scores, read at the victims'.
-
-    `scores` [draws, shadows + victims], `world` [shadows], `weights` [draws, shadows]; returns
-    [draws, victims]. Newton's method, all draws at once; the slope belongs to scores in units of
-    their standard deviation and has the penalty slope^2 / 2, the intercept has none.
-    """
-    size, total = len(world), weights.sum(1, keepdims=True)
-    middle = (weights * scores[:, :size]).sum(1, keepdims=True) / total
-    x = scores - middle
-    scale = np.sqrt((weights * x[:, :size] ** 2).sum(1, keepdims=True) / total)
-    x = x / np.where(scale > 0, scale, 1.0)
-    held = x[:, :size]
-    slope, shift = np.zeros((2, len(scores), 1))
-    for _ in range(50):
-        said = expit(slope * held + shift)
-        off, bend = weights * (said - world), weights * said * (1 - said)
-        down = np.stack([(off * held).sum(1) + slope[:, 0], off.sum(1)], 1)
-        mixed = (bend * held).sum(1)
-        curve = np.stack([np.stack([(bend * held**2).sum(1) + 1, mixed], 1),
-                          np.stack([mixed, bend.sum(1)], 1)], 1)
-        step = np.linalg.solve(curve, down[..., None])
-        slope, shift = slope - step[:, 0], shift - step[:, 1]
-        if np.abs(step).max() < 1e-10:
-            break
-    return expit(slope * x[:, size:] + shift)
-
-
-def _drawn(count: int, worlds: tuple[float, float]) -> np.ndarray:
-    """Times that a shadow is drawn, with replacement within world and half, [draws, 2 count]."""
-    drawn = np.empty((DRAWS, 2 * count), np.int64)
-    for world, ratio in enumerate(worlds):
-        for half in (0, 1):
-            place = world * count + np.arange(half, count, 2)
-            stream = generator("attack shadows", round(ratio * 1e6), half)
-            at = stream.integers(len(place), size=(DRAWS, len(place)))
-            drawn[:, place] = np.stack([np.bincount(one, minlength=len(place)) for one in at])
-    return drawn
-
-
-def _right(held: np.ndarray, world: np.ndarray) -> np.ndarray:
-    """Whether each shadow is judged rightly by a threshold from shadows of the other folds."""
-    fold, right = np.arange(len(held)) % (len(held) // 2) % FOLDS, np.zeros(len(held), bool)
-    for k in range(FOLDS):
-        rest, judged = fold != k, fold == k
-        cut = best_cut(held[rest & ~world], held[rest & world])
-        right[judged] = (held[judged] > cut) == world[judged]
-    return right
+        shadows.table, shadows.property, shadows.n, shadows.count, worlds, found.scores.tolist(),
+        fits, *(told(worlds[int(one)] for one in part) for part in (found.above, found.scores > 0)),
+        told(found.probability), found.accuracy, told(_estimates(victims, seen, shadows)),
+        right.tolist(), (float(theirs.min()), float(theirs.max())), distance.tolist(), farthest,
+        labels_only)
 
 
 def _estimates(victims, seen, shadows: Shadows) -> list[Interval]:
@@ -343,9 +252,11 @@ def _estimates(victims, seen, shadows: Shadows) -> list[Interval]:
 def report(found: Found) -> str:
     """Lay the answers out for a terminal, with what they rest on."""
     zero, one = found.ratios
-    rows = [[str(i), f"{found.answer[i]:g}", f"{found.zero[i]:g}", f"{found.probability[i]:.2f}",
-             f"{found.estimate[i]:.2f}", f"{found.right[i]:.3f}", f"{found.distance[i]:.4f}"]
-            for i in range(len(found.answer))]
+    rows = []
+    for i, fits in enumerate(found.judged):
+        says = [f"{found.answer[i]:g}", f"{found.zero[i]:g}", f"{found.probability[i]:.2f}",
+                f"{found.estimate[i]:.2f}"] if fits else ["cannot judge", "–", "–", "–"]
+        rows.append([str(i), *says, f"{found.right[i]:.3f}", f"{found.distance[i]:.4f}"])
     header = ("model", "ratio", "zero rule", f"P(ratio {one:g})", "ratio estimate",
               "labels right", "distance")
     lines = [
@@ -359,12 +270,12 @@ def report(found: Found) -> str:
     if found.labels_only:
         lines.append("All outputs are 0 or 1: compared with the shadows' labels, not their "
                      "probabilities.")
-    odd = [str(i) for i, far in enumerate(found.distance) if far > found.farthest]
+    odd = [str(i) for i, fits in enumerate(found.judged) if not fits]
     if odd:
-        lines.append(f"Model {', '.join(odd)}: farther from the shadows than any of them is from "
-                     "the others. Are the outputs those of label 1, in the order of the records? "
-                     "If so, the model may be of another kind than they, and the answer may not "
-                     "hold.")
+        lines.append(f"Model {', '.join(odd)}: cannot judge: farther from the shadows than any of "
+                     "them is from the others. Are the outputs those of label 1, in the order of "
+                     "the records? If so, the model is of another kind than they, and no answer "
+                     "would hold.")
     lines.append(
         f"Caveat: the {found.shadows} shadows of each ratio are perceptrons of 32 and 16 units, "
         f"each trained on {found.n} records of the adversary's part of the table. A model trained "

@@ -31,9 +31,10 @@ def parser() -> argparse.ArgumentParser:
     def command(handler):
         text = inspect.getdoc(handler)
         head, end = re.match(r"(.*?)((?:\n\n(?:\w+:\n|exit status: ).*)?)$", text, re.S).groups()
+        name = handler.__name__.strip("_").replace("_", "-")
         added = commands.add_parser(
-            handler.__name__.strip("_"), help=head.splitlines()[0], description=head,
-            epilog=end.strip(), formatter_class=argparse.RawDescriptionHelpFormatter)
+            name, help=head.splitlines()[0], description=head, epilog=end.strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter)
         added.set_defaults(handler=handler)
         return added.add_argument
 
@@ -125,6 +126,48 @@ def parser() -> argparse.ArgumentParser:
         help="train the shadows of this table and property and publish their outputs in results/")
     add("--workers", type=_positive, metavar="N", help="worker processes for --make-shadows "
         "(default: one a core)")
+
+    add = command(_attack_diffusion)
+    add("--write-noise", type=Path, metavar="FILE", help="write the noises (.npz, .safetensors)")
+    add("--samples", type=Path, metavar="FILE", help="your model's samples of them: test it "
+        "(.safetensors, .npz, .npy)")
+    add("--pipeline", type=Path, metavar="FOLDER", help="a diffusers pipeline: sample and test it")
+    add("--steps", type=_positive, default=50, metavar="N",
+        help="solver steps of the pipeline (default: 50)")
+    add("--ratios", type=float, nargs="+", metavar="R", help="the two ratios to tell apart "
+        "(default: 0.5 0.3, or those of the first two --shadows)")
+    add("--shadows", type=Path, nargs="+", metavar="FOLDER", help="shadows of your own, one folder "
+        "a ratio, as train-shadows writes them, in place of the published ones")
+    add("--noise", default="published_bank", metavar="NAME", help="noises behind the samples: "
+        "published_bank, the only one there is")
+    add("--json", type=Path, metavar="FILE", help="write all numbers, too")
+    add("--make-shadows", action="store_true",
+        help="train the published shadows and put their samples in results/")
+    add("--workers", type=_positive, metavar="N", help="worker processes for --make-shadows "
+        "(default: one a core)")
+
+    add = command(_train_shadows)
+    add("--data", required=True, metavar="DATA", help="FILE.npz, FILE.csv, FILE.parquet, "
+        "fashion16, acs_ma or adult")
+    add("--property", metavar="P", help="array of a .npz (default: property), or column=value of a "
+        "table (fashion16: footwear)")
+    add("--label", metavar="L", help="of a table: the column that is its task, left out")
+    add("--ratios", type=float, nargs="+", required=True, metavar="R",
+        help="shares of records with the property, a folder each")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="folder for the shadows")
+    add("--n", type=_positive, metavar="N", help="training records of each shadow (default: the "
+        "most that fit, up to 2048)")
+    add("--count", type=_positive, default=16, metavar="K", help="shadows of each ratio "
+        "(default: 16)")
+    add("--side", type=_positive, metavar="S", help="average pictures down to this side (default: "
+        "8 for fashion16, else as they are)")
+    add("--steps", type=_positive, default=2000, metavar="N", help="training steps "
+        "(default: 2000)")
+    add("--noises", type=_positive, default=200, metavar="M", help="noises of the bank to sample "
+        "(default: 200)")
+    add("--seed", type=int, default=0, metavar="S", help="seed of halves, draws and training "
+        "(default: 0)")
+    add("--workers", type=_positive, metavar="N", help="worker processes (default: one a core)")
 
     add = command(_noise)
     add("--count", type=_positive, default=1024, metavar="N", help="how many (default: 1024)")
@@ -427,6 +470,89 @@ def _attack(args: argparse.Namespace) -> None:
     from helpers import own_model
 
     own_model.main(project.need_root(), args)
+
+
+def _attack_diffusion(args: argparse.Namespace) -> None:
+    """Test what a diffusion model of your own tells about its training records.
+
+    Which of two ratios did its training set have, the share of records with the property? Take the
+    published noises, sample your model from them with a deterministic solver, and give the samples
+    back. Published shadows: pictures of Fashion-MNIST averaged down to 8 x 8, property footwear,
+    ratios 0, 0.1, ..., 1. For anything else, train shadows on data like your model's
+    (`train-shadows`) and name their folders by --shadows.
+
+    Noises (--write-noise): array `noise`, float32 [200, 1, 8, 8] (with --shadows, of their shape),
+    and `indices`. An EDM-type model starts from sigma_max times the noise, a variance-preserving
+    one (DDPM, DDIM) from the noise itself.
+
+    Samples (--samples): array `samples`, or the only array of the file, [noises, C, H, W],
+    [noises, H, W, C], [noises, H, W] or any of these with models in front; uint8, or floats in
+    [-1, 1]. Sample i belongs to noise i, unless an array `indices` names the noises. Larger
+    pictures are not averaged down: they started from other noises. Features of a table are floats
+    [noises, d], encoded as about.json of the shadows lists them.
+
+    Pipelines (--pipeline): a folder written by diffusers (`save_pretrained`), safetensors only,
+    with an unconditional UNet2DModel of the shadows' shape. A scheduler that draws noise on the way
+    is refused: the attack needs the map from noise to picture.
+
+    Reported for each model: the ratio by the paired attack (mean absolute difference from the
+    shadows' samples of the same noises) and a threshold calibrated on held-out shadows, by the zero
+    rule beside it, the probability of the second ratio (prior 1/2), and the ratio itself, estimated
+    from the shadows of all ratios; with 95 % intervals, and how often the rule is right on shadows
+    that it has not seen. First comes a fit test: a model that is farther from the shadows of every
+    ratio than 99 % of held-out shadows are (than all of them, where there are fewer than 100) gets
+    `cannot judge` instead.
+
+    --make-shadows trains the published shadows (176 models, some ten minutes on two cores) unless
+    the store has them, and writes their samples into results/, where they stay.
+
+    examples:
+      python -m helpers attack-diffusion --write-noise noise.npz
+          then, in Python: numpy.savez("mine.npz", samples=sampler(80 * noise))
+      python -m helpers attack-diffusion --samples mine.npz --ratios 0.5 0.3 --json mine.json
+      python -m helpers attack-diffusion --pipeline runs/mine --steps 50
+      python -m helpers attack-diffusion --samples mine.npz --shadows mine/ratio-0.5 mine/ratio-0.3
+
+    exit status: 0 written or tested; 2 the request or the file has to be put right, and one line
+    says what.
+    """
+    from helpers import noise_audit
+
+    noise_audit.main(args)
+
+
+def _train_shadows(args: argparse.Namespace) -> None:
+    """Train shadow diffusion models on records of your own.
+
+    For `attack-diffusion --shadows`: small denoisers at two or more ratios, trained on records like
+    those of the model that you want to test, and their samples of the published noises.
+
+    Data (--data): a .npz with `images` [n, H, W], [n, H, W, C] or [n, C, H, W], uint8 or floats in
+    [-1, 1], and `property`, 0 or 1 for each (--property names another array); fashion16, its whole
+    training set at side 8, property footwear; or a table, acs_ma, adult or a .csv or .parquet file,
+    with --property column=value and --label column, whose encoded features are the records.
+
+    The records are cut in two halves at random. Shadows of even number draw from one, those of odd
+    number from the other, so each can be judged by shadows with which it shares no record. Leave
+    out the records of the model under test, if you know them. Each shadow is a perceptron of 256
+    and 256 units with EDM's objective; samples are drawn by 18 steps of Heun's method.
+
+    Written to --out, for each ratio: ratio-R/samples.safetensors (uint8, or float16 for a table;
+    [count, noises, ...]) and about.json. A run that was interrupted goes on where it stopped; a
+    ratio that is there, made with the same arguments, is left as it is.
+
+    examples:
+      python -m helpers train-shadows --data mine.npz --ratios 0.5 0.3 --out shadows
+      python -m helpers train-shadows --data fashion16 --side 16 --ratios 0.5 0.3 --out shadows16
+      python -m helpers train-shadows --data people.csv --property sex=Female --label paid \
+          --ratios 0.5 0.3 --out people
+
+    exit status: 0 trained, or there already; 2 the request or the data have to be put right, and
+    one line says what.
+    """
+    from helpers import own_shadows
+
+    own_shadows.main(args)
 
 
 def _noise(args: argparse.Namespace) -> None:
