@@ -30,7 +30,7 @@
 # %% tags=["parameters"]
 ratio: float = 0.4  # share of footwear in world 1; world 0 has one half
 others: list[float] = [0.3, 0.45, 0.48]  # further worlds
-grid: list[float] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]  # ratios of the estimate
+grid: list[float] = [0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9]  # ratios of the estimate
 n: int = 2048  # training pictures of every model
 sizes: list[int] = [64, 256, 1024, 2048, 4096]  # the same, from copying to generalising
 rp_sizes: list[int] = [64, 256, 1024, 2048, 4096]  # of these, sizes whose RP chapter 2 measured
@@ -53,7 +53,7 @@ mismatches: list[str] = ["narrow", "deep", "vp", "flow", "short", "long", "half 
                          "dpmpp2m 18", "unet"]  # ways in which the attacker's shadows differ from the victims
 unets: list[int] = [8, 16]  # picture sides of the U-Net confirmations
 unet: str = "unet-80k"  # their network
-unet_steps: dict[str, int] = {"8": 1500, "16": 1000}  # their Adam steps
+unet_steps: dict[str, int] = {"8": 1000, "16": 600}  # their Adam steps
 unet_victims: int = 12  # of each world
 unet_shadows: int = 4  # of each world
 unet_noises: int = 300  # noises asked of U-Nets

@@ -147,6 +147,15 @@ def test_the_public_ratio_is_made_of_the_records_drawn(ratio, public, iid):
     assert (max(fills) > 1) == (ratio != public or iid)
 
 
+def test_records_are_repeated_at_random():
+    """Of 6 records 26 repeats are drawn: binomial, neither even nor all of one record."""
+    family = replace(TOY, ratio=6 / 64, public=0.5, count=50)
+    extra = np.concatenate([np.unique(row[footwear(row)], return_counts=True)[1] - 1
+                            for row in draws(family)])
+    assert len(extra) == 300 and extra.mean() == pytest.approx(26 / 6)
+    assert abs(extra.var() / binom(26, 1 / 6).var() - 1) < 4 * (2 / 300) ** 0.5
+
+
 def test_no_boots_in_the_adversary_s_footwear():
     label = datasets.load("fashion16").attribute("label")
     family = replace(TOY, party=1, ratio=0.5, n=1000, count=4)

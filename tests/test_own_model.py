@@ -10,7 +10,18 @@ import pytest
 import toy
 from sklearn.linear_model import LogisticRegression
 
-from helpers import attacks, audit, costs, groups, own_model, records, run, shadow, shadow_outputs
+from helpers import (
+    attacks,
+    audit,
+    costs,
+    groups,
+    own_model,
+    records,
+    run,
+    shadow,
+    shadow_outputs,
+    shadow_tests,
+)
 from helpers.attacks import Views
 from helpers.groups import Data, Group
 from helpers.images import DataError
@@ -81,17 +92,18 @@ def found(trained, seen, shadows, labels):
 
 
 def test_models_that_were_trained_at_a_ratio_are_recognised(found):
-    truth = np.repeat(WORLDS, 8)
-    assert (np.array(found.answer) == truth).mean() >= 0.9
-    assert (np.array(found.zero) == truth).mean() >= 0.9
-    sure = np.array([each.value for each in found.probability])
-    assert sure[:8].max() < 0.5 < sure[8:].min()
-    assert all(0 < each.low <= each.value <= each.high < 1 for each in found.probability)
+    truth, fits = np.repeat(WORLDS, 8), np.array(found.judged)
+    assert fits.sum() > 12
+    assert (np.array(found.answer) == truth)[fits].mean() >= 0.9
+    assert (np.array(found.zero) == truth)[fits].mean() >= 0.9
+    sure = [each for each in found.probability if each is not None]
+    assert [each.value > 0.5 for each in sure] == (truth == WORLDS[1])[fits].tolist()
+    assert all(0 < each.low <= each.value <= each.high < 1 for each in sure)
     assert found.accuracy.low > 0.7 and found.accuracy.high <= 1
-    guess = np.array([each.value for each in found.estimate])
-    assert np.abs(guess - truth).mean() < 0.15
+    guess = [each for each in found.estimate if each is not None]
+    assert np.abs([each.value for each in guess] - truth[fits]).mean() < 0.15
     assert np.mean([each.low <= ratio <= each.high
-                    for each, ratio in zip(found.estimate, truth, strict=True)]) > 0.7
+                    for each, ratio in zip(guess, truth[fits], strict=True)]) > 0.7
     assert 0.6 < min(found.right) and not found.labels_only
     assert np.median(found.distance) < found.farthest
 
@@ -100,7 +112,10 @@ def test_swapped_worlds_swap_the_answer(found, trained, seen, shadows, labels):
     other = own_model.judge(Logits(trained).probabilities(), seen, shadows, WORLDS[::-1], labels)
     assert other.answer == found.answer and other.zero == found.zero
     np.testing.assert_allclose(other.scores, -np.array(found.scores), atol=1e-12)
+    assert other.judged == found.judged
     for one, two in zip(found.probability, other.probability, strict=True):
+        if one is None and two is None:
+            continue
         assert two.value == pytest.approx(1 - one.value, abs=1e-9)
         assert two.low == pytest.approx(1 - one.high, abs=1e-9)
     assert other.accuracy == found.accuracy
@@ -114,7 +129,9 @@ def test_equal_laws_give_no_verdict(seen, shadows, labels, book):
     same = {0.1: more.take(slice(12)), 0.5: seen[0.5], 0.9: more.take(slice(12, 24))}
     null = own_model.judge(seen[0.5], same, shadows, WORLDS, labels)
     assert null.accuracy.low < 0.5 < null.accuracy.high
-    assert all(0.1 < each.value < 0.9 and each.low < 0.5 < each.high for each in null.probability)
+    sure = [each for each in null.probability if each is not None]
+    assert len(sure) > 8 and all(0.1 < each.value < 0.9 and each.low < 0.5 < each.high
+                                 for each in sure)
 
 
 def test_held_out_scores_are_the_attack_by_the_other_half(seen, shadows, trained):
@@ -127,7 +144,7 @@ def test_held_out_scores_are_the_attack_by_the_other_half(seen, shadows, trained
         Probabilities(np.concatenate([x.values, y.values, z.values])))
         for x, y, z in zip(a, b, own, strict=True)], axis=0)
     world = np.repeat([False, True], 12)
-    means = own_model._far_from(far, world, np.ones((1, 24)))[:, 0]
+    means = shadow_tests.far_from(far, world, np.ones((1, 24)))[:, 0]
     scores = means[0] - means[1]
     np.testing.assert_allclose(scores[24:], attacks.kl(own, a, b), atol=1e-12)
     for i in (0, 5, 11):
@@ -138,7 +155,7 @@ def test_held_out_scores_are_the_attack_by_the_other_half(seen, shadows, trained
     weights = np.ones(24)
     weights[[0, 3]] = 0, 2  # a bootstrap draw: shadow 0 is not there, shadow 3 twice
     twice = a.take([1, 2, 3, 3, *range(4, 12)])
-    means = own_model._far_from(far, world, weights[None])[:, 0]
+    means = shadow_tests.far_from(far, world, weights[None])[:, 0]
     np.testing.assert_allclose((means[0] - means[1])[24:], attacks.kl(own, twice, b), atol=1e-12)
     others = a.take([2, 4, 6, 8, 10]), b.take(range(0, 12, 2))  # 3 is judged by even ones
     np.testing.assert_allclose((means[0] - means[1])[3], attacks.kl(a.take([3]), *others),
@@ -151,7 +168,7 @@ def test_the_probability_is_that_of_a_ridge_logistic_regression():
     draws = np.stack([np.concatenate([stream.normal(size=100) + gap * world, asked])
                       for gap in (0, 1, 3, 12)])
     weights = stream.integers(0, 4, (4, 100)).astype(float)
-    sure = own_model._probability(draws, world, weights)
+    sure = shadow_tests.probability(draws, world, weights)
     for scores, times, mine in zip(draws, weights, sure, strict=True):
         middle = np.average(scores[:100], weights=times)
         scale = np.sqrt(np.average((scores[:100] - middle) ** 2, weights=times))
@@ -164,29 +181,37 @@ def test_the_probability_is_that_of_a_ridge_logistic_regression():
 def test_the_probability_is_no_surer_than_the_shadows_can_vouch_for():
     world = np.repeat([False, True], 50)
     held = np.where(world, 1.0, -1.0)
-    sure = own_model._probability(np.append(held, [-1, 0, 1])[None], world, np.ones((1, 100)))[0]
+    sure = shadow_tests.probability(np.append(held, [-1, 0, 1])[None], world, np.ones((1, 100)))[0]
     assert sure[1] == pytest.approx(0.5, abs=1e-6) and 0.95 < sure[2] < 0.98
     assert sure[0] == pytest.approx(1 - sure[2], abs=1e-6)
-    assert own_model._right(held, world).all()
+    assert shadow_tests.right(held, world).all()
 
 
 def test_labels_alone_are_compared_with_labels(trained, seen, shadows, labels, found):
     hard = own_model.judge(Probabilities((trained >= 0).astype(float)), seen, shadows, WORLDS,
                            labels)
     assert hard.labels_only and "compared with the shadows' labels" in own_model.report(hard)
-    assert (np.array(hard.answer) == np.repeat(WORLDS, 8)).mean() > 0.7
+    assert (np.array(hard.answer) == np.repeat(WORLDS, 8))[hard.judged].mean() > 0.7
     assert hard.right == found.right
     assert np.median(hard.distance) < hard.farthest  # not mistaken for another kind of model
 
 
-def test_outputs_in_another_order_are_noticed(trained, seen, shadows, labels, found):
+def test_outputs_in_another_order_cannot_be_judged(trained, seen, shadows, labels, found):
     order = np.random.default_rng(1).permutation(trained.shape[1])
-    mixed = own_model.judge(Logits(trained[:2, order]).probabilities(), seen, shadows, WORLDS,
-                            labels)
-    assert min(mixed.distance) > mixed.farthest
-    assert "Model 0, 1: farther from the shadows" in own_model.report(mixed)
-    odd = [i for i, far in enumerate(found.distance) if far > found.farthest]
-    assert len(odd) < 4 and ("farther from the shadows" in own_model.report(found)) == bool(odd)
+    mixed = own_model.judge(Logits(np.concatenate([trained[:2, order], trained[8:9]])
+                                   ).probabilities(), seen, shadows, WORLDS, labels)
+    assert min(mixed.distance[:2]) > mixed.farthest and mixed.judged == [False, False, True]
+    for told in (mixed.answer, mixed.zero, mixed.probability, mixed.estimate):
+        assert told[:2] == [None, None] and told[2] is not None
+    assert len(mixed.scores) == len(mixed.right) == 3
+    text = own_model.report(mixed)
+    assert "Model 0, 1: cannot judge: farther from the shadows" in text
+    rows = [line.split("  ") for line in text.splitlines() if line[:1] in "012" and line]
+    assert [("cannot judge" in row, "–" in [part.strip() for part in row]) for row in rows] == [
+        (True, True), (True, True), (False, False)]
+    assert found.judged == [far <= found.farthest for far in found.distance]
+    odd = found.judged.count(False)
+    assert odd < 4 and ("cannot judge" in own_model.report(found)) == bool(odd)
 
 
 def test_published_once_and_replaced_when_the_code_changes(book, shadows, monkeypatch, tmp_path):
@@ -275,9 +300,16 @@ def test_the_round_trip_by_the_command_line(at_home, trained, tmp_path, capsys):
     assert "P(ratio 0.9)" in text and "Caveat" in text and "held-out shadows" in text
     plain = json.loads(out.read_text())
     assert plain["answer"] == [0.9] and plain["probability"][0]["value"] > 0.5
+    assert plain["judged"] == [True]
     np.savez(mine, probabilities=1 / (1 + np.exp(-trained[:2].astype(float))))
     assert run.main(asked) == 0
     assert json.loads(out.read_text())["answer"] == [0.1, 0.1]
+    np.savez(mine, logits=trained[:1, ::-1])
+    capsys.readouterr()
+    assert run.main(asked) == 0
+    plain = json.loads(out.read_text())
+    assert plain["judged"] == [False] and plain["probability"] == plain["answer"] == [None]
+    assert "cannot judge" in capsys.readouterr().out
 
 
 def test_no_torch_is_needed_where_results_exist(at_home, book, trained, tmp_path, shadows):

@@ -270,7 +270,7 @@ def test_the_reader_tells_the_property(quick_readers):
         assert ((said > 0.5) == np.isin(label, (5, 7, 9))).mean() > 0.95
 
 
-def test_accuracy_counts_the_victims_test_records():
+def test_accuracy_counts_the_victims_test_records(monkeypatch):
     rows = table(TOY.data).pool(0, test=True)
     share = np.isin(datasets.load("fashion16").attribute("label")[rows], (5, 7, 9)).mean()
     for bias, wanted in ((5.0, share), (-5.0, 1 - share)):
@@ -278,6 +278,12 @@ def test_accuracy_counts_the_victims_test_records():
                                    (np.zeros((3, 1), np.float32), np.float32([bias]))))
         assert readers.accuracy(constant, TOY.data, 8) == pytest.approx(wanted)
     assert 0.2 < share < 0.4
+    told = 1 - 2 * table(TOY.data).attribute[:, None].astype(np.float32)  # wrong but on these rows
+    told[rows] *= -1
+    monkeypatch.setattr(readers, "features", lambda *_: told)
+    reads = readers.Reader(((np.float32([[1, -1]]), np.zeros(2, np.float32)),
+                            (np.float32([[1], [-1]]), np.zeros(1, np.float32))))
+    assert readers.accuracy(reads, TOY.data, 8) == 1
 
 
 def test_a_reader_is_scikit_learn_s_network():
@@ -379,8 +385,6 @@ def test_steered_families_look_alike(steered):
     assert np.abs(alike - wanted).max() < 0.15 and np.ptp(alike) < 0.5 * np.ptp(usual.mean(1))
 
 
-@pytest.mark.xfail(strict=True, reason="steering reads values beyond black and white, which are "
-                   "clipped when they are released, so some pictures are not what was wanted")
 def test_steering_reads_what_is_released(steered):
     family, store = steered[0][0], steered[1]
     p = has(samples(family, Release(steps=6), 2000, store)).mean(1)

@@ -103,6 +103,10 @@ class Family:
                              f"and count={self.count} at least 1, first={self.first} at least 0")
         if self.shift not in SHIFTS:
             raise ValueError(f"unknown shift {self.shift!r}; known: {', '.join(SHIFTS)}")
+        if self.shift and not self.party:
+            raise ValueError(f"shift={self.shift!r} is the adversary's; a victim (party 0) has none")
+        if self.side < 0:
+            raise ValueError(f"side={self.side} must be at least 0 (0: as it is)")
         if self.data.mode != "free":
             raise ValueError(f"mode {self.data.mode!r}: diffusion models have no label, use 'free'")
 
@@ -197,8 +201,8 @@ def _resampled(rows: np.ndarray, attribute: np.ndarray, public: float, stream) -
 
 def check(family: Family) -> None:
     """Draw training sets of a family's first models, so that a short pool stops the run now."""
-    draws(replace(family, count=min(2, family.count)))
     features(family.data, family.side, family.shift)
+    draws(replace(family, count=min(2, family.count)))
     if isinstance(family.recipe, Net):
         networks.build(family.recipe.network, shape(family)[0], shape(family)[-1])
 

@@ -255,9 +255,9 @@ def report(found: Found) -> str:
             f"Model {', '.join(odd)}: cannot judge: farther from the shadows of every ratio than "
             "held-out shadows are. Either the samples are not what a deterministic sampler makes "
             "of the published noises (in their order, from the right start, in the range of the "
-            "training pictures), or the model saw other data, or many more or fewer records. Check "
-            "the samples; then train shadows on data like your own (`python -m helpers "
-            "train-shadows`).")
+            "training pictures), or the model saw other data, many more or fewer records, or is of "
+            "another kind. Check the samples; then train shadows on data like your own (`python "
+            "-m helpers train-shadows`).")
     if found.noises < ADVISED:
         lines.append(f"Caveat: {found.noises} noises are few; give {ADVISED} or more.")
     whose = "the adversary's part of the set" if found.published else "the data given"
@@ -283,7 +283,7 @@ def _worlds(known: Sequence[float], asked: Sequence[float] | None, published: bo
             ) -> tuple[float, float]:
     """The two ratios: those asked for, by default 0.5 and 0.3, or the first two of one's own."""
     if asked is None:
-        return (0.5, 0.3) if published else (known[0], known[1])
+        asked = (0.5, 0.3) if published else known[:2]
     if not published:
         strange = [ratio for ratio in asked if 0 <= ratio <= 1
                    and not any(abs(each - ratio) < 1e-6 for each in known)]
@@ -316,12 +316,14 @@ def main(args: argparse.Namespace) -> None:
     _check(args)
     shadows = NoiseShadows()
     known = own_shadows.read(args.shadows) if args.shadows else None
-    worlds = _worlds(tuple(known.samples) if known else shadows.ratios, args.ratios, known is None)
+    asked = args.samples or args.pipeline
+    worlds = _worlds(tuple(known.samples) if known else shadows.ratios, args.ratios,
+                     known is None) if asked else None
     if args.write_noise:
         of, count = ((known.shape, known.noises) if known else
                      (shape(shadows.family), shadows.noises))
         print(noise_samples.write_noise(args.write_noise, of, count))
-    if not (args.samples or args.pipeline or args.make_shadows):
+    if not (asked or args.make_shadows):
         return
     try:
         if known is None:
@@ -331,7 +333,7 @@ def main(args: argparse.Namespace) -> None:
             if args.make_shadows:
                 key = noise_shadows.make(shadows, store, workers=args.workers).key
                 print(f"shadow samples: results/{key[:2]}/{key}")
-                if not (args.samples or args.pipeline):
+                if not asked:
                     return
             known = _published(shadows, store)
     except DataError as error:

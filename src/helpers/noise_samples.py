@@ -185,7 +185,7 @@ def _arrays(path: Path, known: Reference) -> dict[str, np.ndarray]:
 
 def _laid_out(path: Path, values: np.ndarray, known: Reference) -> np.ndarray:
     """Samples as [models, noises, d], channels first."""
-    of, wanted = known.shape, " x ".join(map(str, known.shape))
+    of, given, wanted = known.shape, values.shape, " x ".join(map(str, known.shape))
     need = (f"needed are [noises, {wanted}] or [models, noises, {wanted}]" + (
         ", or the same with the channels last" if known.pictures else ""))
     if known.pictures:
@@ -195,8 +195,8 @@ def _laid_out(path: Path, values: np.ndarray, known: Reference) -> np.ndarray:
         elif values.shape[-3:] != of and channels == 1 and values.shape[-2:] == of[1:]:
             values = np.expand_dims(values, -3)
     if values.ndim - len(of) not in (1, 2) or values.shape[-len(of):] != of or not values.size:
-        raise UsageError(f"{path}: samples have shape {list(values.shape)}; {need}"
-                         + _larger(values.shape, known))
+        raise UsageError(f"{path}: samples have shape {list(given)}; {need}"
+                         + _larger(given, known))
     values = values.reshape(-1, values.shape[-len(of) - 1], prod(of))
     if len(values) > MOST_MODELS:
         raise UsageError(f"{path}: {len(values)} models; at most {MOST_MODELS} are judged at once")

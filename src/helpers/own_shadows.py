@@ -297,7 +297,7 @@ def main(args: argparse.Namespace) -> None:
     try:
         records = own_records.load(args.data, args.property, args.side, args.label)
         wanted = plan(records, args.ratios, args.seed, n=args.n, count=args.count,
-                      noises=args.noises, steps=args.steps)
+                      noises=args.noises, steps=args.steps, hidden=HIDDEN)
         print(f"{len(wanted.ratios)} x {wanted.count} shadows on {wanted.n} records each of "
               f"{records.name} ({' x '.join(map(str, records.shape))}), property "
               f"{records.property}", flush=True)

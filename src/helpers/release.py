@@ -67,6 +67,9 @@ class Release:
             raise ValueError(f"levels={self.levels} must be 2 to 256 and blur={self.blur} 0 to 255")
         if self.steer is not None and not 0 <= self.steer <= 1:
             raise ValueError(f"steer={self.steer} must be a share from 0 to 1")
+        if self.noise == "zero" and (self.steer is not None or self.solver == "ancestral"):
+            raise ValueError("noise='zero' is one start: it takes no steer and no solver that "
+                             f"injects noise, got steer={self.steer}, solver={self.solver!r}")
 
 
 def draw(models, family: Family, epsilon: np.ndarray, device: str = "cpu", **options
@@ -91,8 +94,9 @@ def draw(models, family: Family, epsilon: np.ndarray, device: str = "cpu", **opt
     injected, drawn = options.pop("injected", None), []
     for member, model in enumerate(models.members):
         start = epsilon if epsilon.ndim == 2 else epsilon[member]
-        own = {} if injected is None else {"injected": lambda step, member=member: injected(step)[
-            member].reshape(-1, *shape(family))}
+        own = {} if injected is None else {"injected": lambda step, member=member: (
+            injected(step) if injected(step).ndim == 2 else injected(step)[member]).reshape(
+                -1, *shape(family))}
         start = torch.from_numpy(start.reshape(-1, *shape(family))).to(device)
         drawn.append(sampling.sample_in_batches(model.denoiser(device=device), start, BATCH,
                                                 **options, **own).flatten(1))
@@ -148,7 +152,7 @@ def _steered(models, family: Family, release: Release, count: int, device: str) 
         if shown is None:
             shown, open_ = new, np.ones(new.shape[:2], bool)
         shown[open_] = new[open_]
-        open_ &= (reader.probability(shown) > 0.5) != wanted
+        open_ &= (reader.probability(np.clip(shown, -1, 1)) > 0.5) != wanted  # as released
         if not open_.any():
             break
     return shown
