@@ -104,7 +104,8 @@ class Family:
         if self.shift not in SHIFTS:
             raise ValueError(f"unknown shift {self.shift!r}; known: {', '.join(SHIFTS)}")
         if self.shift and not self.party:
-            raise ValueError(f"shift={self.shift!r} is the adversary's; a victim (party 0) has none")
+            raise ValueError(f"shift={self.shift!r} is the adversary's; a victim (party 0) has "
+                             "none")
         if self.side < 0:
             raise ValueError(f"side={self.side} must be at least 0 (0: as it is)")
         if self.data.mode != "free":
