@@ -43,7 +43,7 @@ def entry(book):
     return noise_shadows.make(TOY, store_of(book), workers=1)
 
 
-def test_the_published_shadows_are_those_of_eleven_ratios(monkeypatch):
+def test_the_published_shadows_are_those_of_seven_ratios(monkeypatch):
     monkeypatch.setattr(noise_shadows, "DRAWN", 1000)
     shadows = NoiseShadows()
     assert shadows.ratios == tuple(tenth / 10 for tenth in range(11)) and shadows.noises == 200

@@ -29,7 +29,7 @@ __all__ = ["METHODS", "NoiseSurvey", "Surveyed", "check", "play", "profiles", "r
 
 VERSION = 1
 MODULES = ("helpers.noise_estimates", "helpers.readers", "helpers.release",
-           *denoiser_groups.MODULES, "helpers.ratios")
+           *denoiser_groups.MODULES, "helpers.ratios", "helpers.sampling")
 METHODS = ("paired", "counting")
 
 
