@@ -140,6 +140,7 @@ plan |= {("size", m): study.size(m) for m in sizes}
 plan |= {("mismatch", name): study.mismatch(name) for name in ("none", *mismatches)}
 plan |= {("unet", side): study.confirmation(side) for side in unets}
 plan |= {("table", table): study.tabular(table)} if table else {}
+plan |= {("check", 0): study.check()}  # for audits: small enough to be played from nothing in seconds
 found = dict(zip(plan, noise_games.play(list(plan.values()), c.store, device=c.device, workers=c.workers), strict=True))
 survey = noise_estimates.NoiseSurvey(replace(mine, count=grid_victims), theirs, tuple(grid), tuple(grid), noises=noises,
                                      counts=tuple(m for m in counts if m >= headline))

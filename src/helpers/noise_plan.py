@@ -119,6 +119,12 @@ class Study:
             more = {"believed": Release(solver=solver, steps=int(steps))}
         return self.game(theirs=theirs, **more)
 
+    def check(self) -> NoiseGame:
+        """A game so small that an audit can play it from nothing in seconds."""
+        recipe = replace(self.recipe, steps=min(100, self.recipe.steps))
+        return self.game(*(replace(part, recipe=recipe, n=min(64, self.n), count=4)
+                           for part in (self.mine, self.theirs)), noises=50, counts=(10, 50))
+
     def net(self, side: int) -> Net:
         """The U-Nets of pictures of one side."""
         return Net(self.unet, steps=self.unet_steps[str(side)])

@@ -478,8 +478,8 @@ def _attack_diffusion(args: argparse.Namespace) -> None:
     Which of two ratios did its training set have, the share of records with the property? Take the
     published noises, sample your model from them with a deterministic solver, and give the samples
     back. Published shadows: pictures of Fashion-MNIST averaged down to 8 x 8, property footwear,
-    ratios 0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9. For anything else, train shadows on data like your model's
-    (`train-shadows`) and name their folders by --shadows.
+    ratios 0.1, 0.3, 0.4, 0.5, 0.6, 0.7 and 0.9. For anything else, train shadows on data like your
+    model's (`train-shadows`) and name their folders by --shadows.
 
     Noises (--write-noise): array `noise`, float32 [200, 1, 8, 8] (with --shadows, of their shape),
     and `indices`. An EDM-type model starts from sigma_max times the noise, a variance-preserving
