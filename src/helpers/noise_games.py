@@ -34,7 +34,7 @@ __all__ = ["NoiseGame", "Outcome", "check", "play", "recompute"]
 VERSION = 1
 MODULES = ("helpers.noise_games", "helpers.queries", "helpers.shared_noise", "helpers.readers",
            "helpers.release", "helpers.utility", *denoiser_groups.MODULES, "helpers.decisions",
-           "helpers.intervals")
+           "helpers.intervals", "helpers.sampling")
 DENOISING = "fresh denoising"
 COUNTS = (1, 3, 10, 30, 100, 300, 1000)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.linalg import sqrtm
 
 from helpers import objectives, readers
 from helpers.denoiser_groups import Family, Nets, features, fitted, shape
@@ -66,10 +65,16 @@ def losses(models, records: np.ndarray, seed: int = 0, device: str = "cpu") -> n
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
-    """Frechet distance of Gaussians fitted to two sets of features [n, f] (Heusel et al., 2017)."""
+    """Frechet distance of Gaussians fitted to two sets of features [n, f] (Heusel et al., 2017).
+
+    The trace of ``(A B)^(1/2)`` is that of the square root of ``A^(1/2) B A^(1/2)``, which is
+    symmetric, so values that never change (the corners of pictures) do no harm.
+    """
     means, covs = [part.mean(0) for part in (a, b)], [np.cov(part, rowvar=False) for part in (a, b)]
-    root = sqrtm(covs[0] @ covs[1]).real
-    return float(((means[0] - means[1]) ** 2).sum() + np.trace(covs[0] + covs[1] - 2 * root))
+    values, vectors = np.linalg.eigh(covs[0])
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ covs[1] @ root), 0)).sum()
+    return float(((means[0] - means[1]) ** 2).sum() + np.trace(covs[0] + covs[1]) - 2 * shared)
 
 
 def measure(family: Family, release: Release, shown: np.ndarray, plain: np.ndarray, store: Store,
