@@ -40,7 +40,7 @@ batch: int = 64  # pictures a step
 chunk: int = 8  # models trained together
 victims: int = 80  # of each world, headline
 fewer_victims: int = 40  # the same, further worlds, controls and mismatches
-regime_victims: int = 24  # the same, for every training-set size
+regime_victims: int = 24  # the same, training-set sizes, records drawn independently, tables
 grid_victims: int = 8  # the same, for every ratio of the estimate
 shadows: int = 16  # of each world
 fewer_shadows: int = 8  # the same, sizes and mismatches
@@ -53,7 +53,7 @@ mismatches: list[str] = ["narrow", "deep", "vp", "flow", "short", "long", "half 
                          "dpmpp2m 18", "unet"]  # ways in which the attacker's shadows differ from the victims
 unets: list[int] = [8, 16]  # picture sides of the U-Net confirmations
 unet: str = "unet-80k"  # their network
-unet_steps: dict[str, int] = {"8": 1000, "16": 600}  # their Adam steps
+unet_steps: dict[str, int] = {"8": 1000, "16": 400}  # their Adam steps
 unet_victims: int = 12  # of each world
 unet_shadows: int = 4  # of each world
 unet_noises: int = 300  # noises asked of U-Nets
@@ -135,7 +135,7 @@ study = noise_plan.Study(
 everything, mine, theirs = noise_plan.EVERY, study.mine, study.theirs
 plan = {("main", ratio): study.game(replace(mine, count=victims), attacks=everything, again=again, plate=8)}
 plan |= {("main", at): study.game(at=at) for at in others} | {("null", 0.5): study.game(at=0.5)}
-plan |= {("iid", at): study.game(replace(mine, iid=True), at=at) for at in (ratio, others[-1])}
+plan |= {("iid", at): study.game(replace(mine, iid=True, count=regime_victims), at=at) for at in (ratio, others[-1])}
 plan |= {("size", m): study.size(m) for m in sizes}
 plan |= {("mismatch", name): study.mismatch(name) for name in ("none", *mismatches)}
 plan |= {("unet", side): study.confirmation(side) for side in unets}
@@ -211,7 +211,7 @@ for kind, at in [("main", at) for at in sorted({ratio, *others})] + [("iid", rat
 c.table(("Ratio", "Records", *(f"{name}, {m}" for name in ("counting", "paired", "LR") for m in (headline, counts[-1])),
          "Ceiling"), rows, "tab:noise-ratios", f"Accuracy against world 0.5 for exact ratios and for records drawn independently "
         f"(the attacker's shadows are exact), {headline} and {counts[-1]} queries; 95 % intervals. {victims} victims of each "
-        f"world at {ratio:g} exact, else {fewer_victims}.")
+        f"world at {ratio:g} exact, {fewer_victims} at the other exact ratios, {regime_victims} drawn.")
 
 # %% [markdown]
 # ## From copying to generalising
