@@ -81,7 +81,7 @@ if ratio == alpha0 or min(shadows, private_shadows) < FEWEST or not 1 <= private
 # %% [markdown]
 # ## The defences
 #
-# A *release* is what lies between the trained denoiser and the public: the start $\varepsilon$, the solver of {eq}`eq:def-ode`, and what is
+# A *release* is what lies between the trained denoiser and the public: the start $\epsilon$, the solver of {eq}`eq:def-ode`, and what is
 # done to the picture. Training may defend as well.
 #
 # | Defence |
@@ -113,7 +113,7 @@ if ratio == alpha0 or min(shadows, private_shadows) < FEWEST or not 1 <= private
 # \hat Q = \operatorname*{arg\,min}_{Q^\top Q = I} \lVert B - J Q \rVert_F = U V^\top, \qquad J^\top B = U S V^\top,
 # ```
 #
-# the orthogonal Procrustes problem {cite:p}`schonemann1966procrustes`. Shadows then draw $\hat Q \varepsilon_i$, and the same $m$ pairs are
+# the orthogonal Procrustes problem {cite:p}`schonemann1966procrustes`. Shadows then draw $\hat Q \epsilon_k$, and the same $m$ pairs are
 # judged as if there were no rotation. It needs no choice of noises: published pairs will do.
 
 # %% tags=["hide-input"]
@@ -221,9 +221,11 @@ c.table(("Defence", f"Known, {few}", f"Not known, {few}", f"Known, {many}", f"Co
         f"and the records that the first column is worth. 95 % bootstrap over victims.")
 
 # %% [markdown]
-# Steering and re-sampling are aimed at counting: under them it is right on {glue:text}`steered_counting` and {glue:text}`sampled_counting` at
-# {glue:text}`asked_few` queries, pairing on {glue:text}`steered_ten` and {glue:text}`sampled_ten`. Which kinds of records a model saw, and
-# how often, is not undone by setting their share.
+# Steering and re-sampling are aimed at counting: under them it is right on {glue:text}`steered_counting` and
+# {glue:text}`sampled_counting` at {glue:text}`asked_few` queries. Pairing does not mind steering
+# ({glue:text}`steered_ten`): which share is released says little about which picture each noise gives. Against
+# re-sampling, known or not, it is left with {glue:text}`sampled_ten` and {glue:text}`sampled_hundred`. That changes the law that
+# the model learns, so the two worlds are one law, and what repeated records add is not seen here.
 #
 # ## A rotation is a secret that the pictures tell
 #
@@ -291,7 +293,7 @@ c.table(("Defence", "Fréchet, relative", "Clear property", "Held-out loss", "Mo
 
 # %% [markdown]
 # In the last column *yes* is for anybody who has the weights and the seed. *On the vendor's side* a user who sends a seed twice gets one
-# picture twice, but cannot make it elsewhere; a vendor who keeps a secret for it could make the *no* such a *yes*. DP-SGD's $\varepsilon$ is
+# picture twice, but cannot make it elsewhere; a vendor who keeps a secret for it could make the *no* such a *yes*. DP-SGD's $\epsilon$ is
 # by the accountant of {ref}`chap:defenses`, which assumes that every step draws each record by itself. Batches here are drawn with
 # replacement, so a record can come twice in one step and count twice: no guarantee for these models. It would protect single records in any
 # case, and a ratio is a property of all. The private models are {glue:text}`private_victims_used` victims and
@@ -308,8 +310,10 @@ c.table(("Defence", "Fréchet, relative", "Clear property", "Held-out loss", "Mo
 # the picture that others make of the seed ({glue:text}`hashed_moved` grey levels away). *Do not rotate noise instead, and do not take noise
 # vectors*: {glue:text}`pairs_last` pairs gave {glue:text}`learnt_last`, one vector of zeros {glue:text}`zero_one`. *Do not count on coarse
 # outputs or fewer steps* without checking against shadows that do the same: those tried left from {glue:text}`output_least` to
-# {glue:text}`output_most`. None of this touches counting; if the ratio itself is confidential, hiding seeds is not enough, and with
-# {glue:text}`counts_most` fresh samples counting was right on {glue:text}`counting_most`.
+# {glue:text}`output_most`. None of this touches counting: with
+# {glue:text}`counts_most` fresh samples it was right on {glue:text}`counting_most`. *If the ratio itself is confidential, re-sample the training set to a
+# public ratio before training*: it left {glue:text}`sampled_ten` to pairing and {glue:text}`sampled_counting` to counting, seeds stay public, and the Fréchet distance
+# to test pictures of both groups was {glue:text}`sampled_quality` of the undefended. It costs the records that are dropped.
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 named = {"none": "none", "hashed": HASHED, "rotated": ROTATED, "stochastic": STOCHASTIC, "few": f"{samplers[0]} steps",
