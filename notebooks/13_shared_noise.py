@@ -53,7 +53,8 @@ mismatches: list[str] = ["narrow", "deep", "vp", "flow", "short", "long", "half 
                          "dpmpp2m 18", "unet"]  # ways in which the attacker's shadows differ from the victims
 unets: list[int] = [8, 16]  # picture sides of the U-Net confirmations
 unet: str = "unet-80k"  # their network
-unet_steps: dict[str, int] = {"8": 1000, "16": 400}  # their Adam steps
+unet_steps: dict[str, int] = {"8": 600, "16": 300}  # their Adam steps
+unet_batch: int = 32  # pictures a step
 unet_victims: int = 12  # of each world
 unet_shadows: int = 4  # of each world
 unet_noises: int = 300  # noises asked of U-Nets
@@ -90,8 +91,8 @@ if headline not in counts or headline > unet_noises or n not in sizes or {0.5, r
                      f"among sizes={sizes}, and others={others} not empty and different from ratio={ratio} and .5")
 study = noise_plan.Study(
     Small(hidden=tuple(hidden), steps=steps, batch=batch, chunk=chunk), n, ratio, victims, fewer_victims,
-    regime_victims, shadows, fewer_shadows, tuple(counts), noises, draws, seed, unet, unet_steps, unet_victims,
-    unet_shadows, unet_noises)
+    regime_victims, shadows, fewer_shadows, tuple(counts), noises, draws, seed, unet, unet_steps, unet_batch,
+    unet_victims, unet_shadows, unet_noises)
 
 # %% [markdown]
 # ## The attack

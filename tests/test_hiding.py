@@ -127,7 +127,8 @@ def test_learnt_rotations_tell_worlds_apart(linear_models, tmp_path):
     for name in hiding.ATTACKS:
         assert arrays[f"right/{name}"].shape == (2, 2, 4)
         assert arrays[f"right/{name}"][1].all()
-    assert arrays["distance"].shape == (2, 2, 4) and arrays["distance"].min() > 0
+    few, many = arrays["distance"]
+    assert few.shape == (2, 4) and (many < 0.8 * few).all()  # better learnt
     assert linear_models["calls"][-1][0] == {"solver": "euler", "steps": 7}
     assert record["stage"] == "rotation learnt" and record["cost"]["seconds"] >= 0
 

@@ -122,8 +122,8 @@ def _play(case: Unrotating, store: Store, device: str):
             a, b = (part[:, first : first + m] for part in drawn)
             for name in ATTACKS:
                 found[name, m] = evidence(name, shown[None, :m], a, b, helper)[0]
-            found["distance", m] = np.abs(shown[:m] - np.concatenate([a, b])).mean()
-            first += m
+            found["distance", m] = [np.abs(shown[:m] - part).mean() for part in (a, b)]
+            first += 0
         return found
 
     everyone, held = np.ones(count, bool), None
@@ -133,7 +133,8 @@ def _play(case: Unrotating, store: Store, device: str):
     arrays = {f"right/{name}": np.concatenate([answers(
         _stacked(mine, name, m), None if held is None else tuple(_stacked(held, name, m)), fold,
         (m,), 1, game.seed).right for m in case.pairs]) for name in ATTACKS}
-    arrays["distance"] = np.array([_stacked(mine, "distance", m) for m in case.pairs], np.float32)
+    far = np.array([_stacked(mine, "distance", m) for m in case.pairs], np.float32)
+    arrays["distance"] = np.stack([far[:, world, :, world] for world in (0, 1)], axis=1)
     own = time.process_time() - began
     record = {
         "trained": spent,
@@ -177,7 +178,8 @@ def play(cases: Sequence[Unrotating], store: Store, *, device: str = "cpu", work
     """Play what the store lacks; return all outcomes in order, `counts` being the pairs.
 
     Besides ``right/ATTACK`` of `ATTACKS` an outcome's arrays hold ``distance`` float32 [pairs, 2,
-    victims]: mean absolute difference from what all shadows make of the noises as learnt.
+    victims]: mean absolute difference from what shadows of the same world make of the noises as
+    learnt.
 
     Raises
     ------

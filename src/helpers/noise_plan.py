@@ -41,6 +41,7 @@ class Study:
     seed: int
     unet: str
     unet_steps: dict[str, int]
+    unet_batch: int
     unet_victims: int
     unet_shadows: int
     unet_noises: int
@@ -127,7 +128,7 @@ class Study:
 
     def net(self, side: int) -> Net:
         """The U-Nets of pictures of one side."""
-        return Net(self.unet, steps=self.unet_steps[str(side)])
+        return Net(self.unet, steps=self.unet_steps[str(side)], batch=self.unet_batch)
 
     def confirmation(self, side: int) -> NoiseGame:
         """U-Nets on either side of the game."""
