@@ -30,7 +30,7 @@
 # %% tags=["parameters"]
 ratio: float = 0.4  # share of footwear in world 1; world 0 has one half
 others: list[float] = [0.3, 0.45, 0.48]  # further worlds
-grid: list[float] = [0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9]  # ratios of the estimate
+grid: list[float] = [0.3, 0.4, 0.45, 0.48, 0.5]  # ratios of the estimate
 n: int = 2048  # training pictures of every model
 sizes: list[int] = [64, 256, 1024, 2048, 4096]  # the same, from copying to generalising
 rp_sizes: list[int] = [64, 256, 1024, 2048, 4096]  # of these, sizes whose RP chapter 2 measured
@@ -41,7 +41,7 @@ chunk: int = 8  # models trained together
 victims: int = 80  # of each world, headline
 fewer_victims: int = 40  # the same, further worlds, controls and mismatches
 regime_victims: int = 24  # the same, training-set sizes, records drawn independently, tables
-grid_victims: int = 8  # the same, for every ratio of the estimate
+grid_victims: int = 40  # the same, for every ratio of the estimate
 shadows: int = 16  # of each world
 fewer_shadows: int = 8  # the same, sizes and mismatches
 noises: int = 1000  # noises of the bank

@@ -123,7 +123,7 @@ def _play(case: Unrotating, store: Store, device: str):
             for name in ATTACKS:
                 found[name, m] = evidence(name, shown[None, :m], a, b, helper)[0]
             found["distance", m] = [np.abs(shown[:m] - part).mean() for part in (a, b)]
-            first += 0
+            first += m
         return found
 
     everyone, held = np.ones(count, bool), None
