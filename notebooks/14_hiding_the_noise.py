@@ -21,9 +21,10 @@
 #
 # Undefended, pairing judges {glue:text}`none_ten` of the victims rightly from {glue:text}`asked_few` pictures, where counting has
 # {glue:text}`counting_ten`. Seeds hashed with a secret leave {glue:text}`hashed_ten` and a secret rotation of the noise
-# {glue:text}`rotated_ten`. But a rotation can be learnt: from {glue:text}`pairs_last` pairs of noise and picture an attacker who looks for it
-# is right on {glue:text}`learnt_last`, with counting at {glue:text}`counting_last`. A sampler with noise of its own leaves
-# {glue:text}`stochastic_ten`, {glue:text}`few_name` {glue:text}`few_ten`.
+# {glue:text}`rotated_ten`. But an interface that takes noise can be asked for the picture of no noise, which no rotation changes: one query,
+# {glue:text}`zero_one`. And a rotation can be learnt: from {glue:text}`pairs_last` pairs of noise and picture an attacker who looks for it is
+# right on {glue:text}`learnt_last`, with counting at {glue:text}`counting_last`. A sampler with noise of its own leaves
+# {glue:text}`stochastic_ten`, {glue:text}`few_name` {glue:text}`few_ten`, a training set re-sampled to a public ratio {glue:text}`sampled_ten`.
 
 # %% tags=["parameters"]
 alpha0: float = 0.5  # share of footwear in world 0
@@ -221,11 +222,11 @@ c.table(("Defence", f"Known, {few}", f"Not known, {few}", f"Known, {many}", f"Co
         f"and the records that the first column is worth. 95 % bootstrap over victims.")
 
 # %% [markdown]
-# Steering and re-sampling are aimed at counting: under them it is right on {glue:text}`steered_counting` and
-# {glue:text}`sampled_counting` at {glue:text}`asked_few` queries. Pairing does not mind steering
-# ({glue:text}`steered_ten`): which share is released says little about which picture each noise gives. Against
-# re-sampling, known or not, it is left with {glue:text}`sampled_ten` and {glue:text}`sampled_hundred`. That changes the law that
-# the model learns, so the two worlds are one law, and what repeated records add is not seen here.
+# Steering and re-sampling are aimed at counting. Under steering counting is right on {glue:text}`steered_counting` at {glue:text}`asked_few` queries
+# and pairing on {glue:text}`steered_ten`: the released share is set, but the picture of each noise still comes from the model. Re-sampled *before*
+# training the ratio hardly reaches the model: counting has {glue:text}`sampled_counting`, pairing {glue:text}`sampled_ten`, and at
+# {glue:text}`asked_many` queries {glue:text}`sampled_hundred`. A ratio of {glue:text}`alpha_one` is near the public one, though, so few
+# records had to be repeated or dropped, and other ratios were not tried.
 #
 # ## A rotation is a secret that the pictures tell
 #
@@ -303,17 +304,19 @@ c.table(("Defence", "Fréchet, relative", "Clear property", "Held-out loss", "Mo
 #
 # ## If you publish seeds, or take them
 #
-# These sentences rest on one data set of small pictures and on small networks; they say what was measured there. *Seeds or noises beside
-# pictures of a deterministic sampler are worth more than the pictures*: {glue:text}`none_ten` against {glue:text}`counting_ten` at
-# {glue:text}`asked_few` queries. If users want the same picture again but need not make it elsewhere, *hash their seed with a secret key and
-# draw the noise from that*: {glue:text}`hashed_ten` is left, the pictures are as good (they are those of fresh noises), and what is lost is
-# the picture that others make of the seed ({glue:text}`hashed_moved` grey levels away). *Do not rotate noise instead, and do not take noise
-# vectors*: {glue:text}`pairs_last` pairs gave {glue:text}`learnt_last`, one vector of zeros {glue:text}`zero_one`. *Do not count on coarse
-# outputs or fewer steps* without checking against shadows that do the same: those tried left from {glue:text}`output_least` to
-# {glue:text}`output_most`. None of this touches counting: with
-# {glue:text}`counts_most` fresh samples it was right on {glue:text}`counting_most`. *If the ratio itself is confidential, re-sample the training set to a
-# public ratio before training*: it left {glue:text}`sampled_ten` to pairing and {glue:text}`sampled_counting` to counting, seeds stay public, and the Fréchet distance
-# to test pictures of both groups was {glue:text}`sampled_quality` of the undefended. It costs the records that are dropped.
+# These sentences rest on one data set of small pictures and on small networks; they say what was measured there.
+#
+# 1. Seeds or noises beside the pictures of a deterministic sampler say more than the pictures: {glue:text}`none_ten` against
+#    {glue:text}`counting_ten` at {glue:text}`asked_few` queries.
+# 2. If users want their picture again but need not make it elsewhere, hash the seed with a secret key and draw the noise from that:
+#    {glue:text}`hashed_ten` is left, at the quality of fresh noises. A sampler with secret noise leaves {glue:text}`stochastic_ten`, at a Fréchet
+#    distance {glue:text}`stochastic_quality` times as large after as many steps, and repeats nothing.
+# 3. Do not turn the noise instead, and do not take noise vectors: {glue:text}`pairs_last` pairs give {glue:text}`learnt_last`, one vector of
+#    zeros {glue:text}`zero_one`.
+# 4. Do not rely on coarse outputs or few steps ({glue:text}`output_least` to {glue:text}`output_most` at {glue:text}`asked_few` queries), steering
+#    ({glue:text}`steered_ten`) or noise in training ({glue:text}`private_last`) unless shadows that do the same have been tried.
+# 5. Hiding seeds leaves counting, which was right on {glue:text}`counting_most` with {glue:text}`counts_most` samples. If the ratio itself is
+#    confidential, re-sample the training set to a public one: counting then had {glue:text}`sampled_counting_most`.
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 named = {"none": "none", "hashed": HASHED, "rotated": ROTATED, "stochastic": STOCHASTIC, "few": f"{samplers[0]} steps",
@@ -325,7 +328,8 @@ c.record_all(counting_ten=counted(few), counting_first=counted(pairs[0]), counti
              learnt_first=best(learnt, pairs[0], hiding.ATTACKS), learnt_last=best(learnt, pairs[-1], hiding.ATTACKS),
              zero_one=best(found["zero", True], 1), permuted_ten=best(none, few, ("permuted pixels", "permuted ratio")),
              steered_counting=counted(few, found[STEERED, True]), sampled_counting=counted(few, found[SAMPLED, True]),
-             rotated_quality=quality[ROTATED], less_ten=known[LESS, few], private_first=known[list(spent)[0], few],
+             sampled_counting_most=counted(counts[-1], found[SAMPLED, True]),
+             rotated_quality=quality[ROTATED], stochastic_quality=quality[STOCHASTIC], less_ten=known[LESS, few], private_first=known[list(spent)[0], few],
              private_last=known[list(spent)[-1], few], output_least=min(weak, key=lambda v: v.value), output_most=max(weak, key=lambda v: v.value))
 c.record_all(".1f", "grey levels", hashed_moved=moved[HASHED], learnt_distance=float(learnt.arrays["distance"][-1].mean()),
              plain_distance=float(none.arrays["distance"][0]), rotated_distance=float(found[ROTATED, True].arrays["distance"][0]))
