@@ -85,17 +85,17 @@ if ratio == alpha0 or min(shadows, private_shadows) < FEWEST or not 1 <= private
 # A *release* is what lies between the trained denoiser and the public: the start $\epsilon$, the solver of {eq}`eq:def-ode`, and what is
 # done to the picture. Training may defend as well.
 #
-# | Defence |
-# | --- |
-# | hashed seeds |
-# | secret rotation |
-# | stochastic |
-# | few steps |
-# | blurred |
-# | few grey levels |
-# | steered |
-# | re-sampled |
-# | DP-SGD |
+# | Defence | What the public gets for noise $\epsilon_k$ |
+# | --- | --- |
+# | hashed seeds | $f(\epsilon')$, with $\epsilon'$ drawn from the seed and the vendor's secret |
+# | secret rotation | $f(Q\epsilon_k)$, with one secret orthogonal matrix $Q$ for each model |
+# | stochastic | ancestral sampling {cite:p}`ho2020ddpm` from $\epsilon_k$, the injected noise secret |
+# | few steps | $f(\epsilon_k)$ by a coarse solver |
+# | blurred | $f(\epsilon_k)$ and secret noise on every value |
+# | few grey levels | $f(\epsilon_k)$, rounded |
+# | steered | label $k$ of a public list: the noise is replaced until the vendor's classifier sees it |
+# | re-sampled | $f(\epsilon_k)$ of a model whose training set was re-sampled to a public ratio, its size kept |
+# | DP-SGD | $f(\epsilon_k)$ of a model trained with clipped, noisy gradients {cite:p}`abadi2016dpsgd` |
 #
 # Steering has the aim of PriSampler {cite:p}`hu2023prisampler`, a released share that is set in advance, by a simpler means: rejection. Its
 # shadows use the vendor's own classifier, more than an attacker would have.
@@ -309,7 +309,7 @@ c.table(("Defence", "Fréchet, relative", "Clear property", "Held-out loss", "Mo
 # 1. Seeds or noises beside the pictures of a deterministic sampler say more than the pictures: {glue:text}`none_ten` against
 #    {glue:text}`counting_ten` at {glue:text}`asked_few` queries.
 # 2. If users want their picture again but need not make it elsewhere, hash the seed with a secret key and draw the noise from that:
-#    {glue:text}`hashed_ten` is left, at the quality of fresh noises. A sampler with secret noise leaves {glue:text}`stochastic_ten`, at a Fréchet
+#    {glue:text}`hashed_ten` is left, at the quality of fresh noises, and what others make of the seed is {glue:text}`hashed_moved` grey levels away. A sampler with secret noise leaves {glue:text}`stochastic_ten`, at a Fréchet
 #    distance {glue:text}`stochastic_quality` times as large after as many steps, and repeats nothing.
 # 3. Do not turn the noise instead, and do not take noise vectors: {glue:text}`pairs_last` pairs give {glue:text}`learnt_last`, one vector of
 #    zeros {glue:text}`zero_one`.
@@ -322,7 +322,9 @@ c.table(("Defence", "Fréchet, relative", "Clear property", "Held-out loss", "Mo
 named = {"none": "none", "hashed": HASHED, "rotated": ROTATED, "stochastic": STOCHASTIC, "few": f"{samplers[0]} steps",
          "blur": f"blurred by {blurs[0]:g}", "levels": f"{levels[0]} grey levels", "steered": STEERED, "sampled": SAMPLED}
 for key, name in named.items():
-    c.record_all(**{f"{key}_ten": known[name, few], f"{key}_hundred": known[name, many]})
+    c.record(f"{key}_ten", known[name, few])
+for key in ("hashed", "rotated", "stochastic", "few", "blur", "levels", "sampled"):
+    c.record(f"{key}_hundred", known[named[key], many])
 weak = [known[name, few] for name, arm in arms.items() if arm.family == "output" or name.endswith("steps")]
 c.record_all(counting_ten=counted(few), counting_first=counted(pairs[0]), counting_last=counted(pairs[-1]), counting_most=counted(counts[-1]),
              learnt_first=best(learnt, pairs[0], hiding.ATTACKS), learnt_last=best(learnt, pairs[-1], hiding.ATTACKS),
