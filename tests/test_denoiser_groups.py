@@ -120,7 +120,7 @@ def test_nobody_shares_records():
 @pytest.mark.parametrize("more", [{}, {"iid": True}, {"public": 0.5}, {"shift": "no boots"}])
 @pytest.mark.parametrize("party", [0, 1])
 def test_a_model_s_draw_depends_on_its_number_alone(party, more):
-    family = replace(TOY, party=party, **more)
+    family = replace(TOY, party=1 if "shift" in more else party, **more)
     rows = draws(replace(family, count=7))
     assert np.array_equal(draws(replace(family, first=3, count=2)), rows[3:5])
     assert np.array_equal(draws(replace(family, count=1)), rows[:1])
@@ -224,7 +224,7 @@ def test_tables_are_used_as_encoded(people):
         with pytest.raises(DataError, match=message):
             features(people, side, shift)
         with pytest.raises(DataError, match=message):
-            check(replace(family, side=side, shift=shift))
+            check(replace(family, side=side, shift=shift, party=1))
 
 
 @pytest.mark.parametrize("side", [5, 32])
@@ -275,6 +275,11 @@ def test_a_family_s_models_are_those_of_its_draws(store):
     assert not same(found, denoiser_stack.fit(SMALL, usual, index, seeds))
 
 
+def test_a_victim_has_no_shift():
+    with pytest.raises(ValueError, match="a victim .party 0. has none"):
+        replace(TOY, shift="faded")
+
+
 def test_seeds_are_each_models_own():
     families = [replace(TOY, party=p, ratio=r, count=50) for p in (0, 1) for r in (0.2, 0.3)]
     assert len({int(s) for family in families for s in denoiser_groups._seeds(family)}) == 200
@@ -284,7 +289,7 @@ def test_seeds_are_each_models_own():
 
 @pytest.mark.parametrize("more", [
     {"party": 1}, {"ratio": 0.31}, {"n": 65}, {"side": 4}, {"iid": True}, {"public": 0.5},
-    {"shift": "faded"}, {"recipe": replace(SMALL, steps=21)}, {"first": 2},
+    {"party": 1, "shift": "faded"}, {"recipe": replace(SMALL, steps=21)}, {"first": 2},
     {"data": Data("fashion16", "footwear", mode="free", split=1)},
 ])
 def test_whatever_decides_a_model_is_in_its_key(more):
