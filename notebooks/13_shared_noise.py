@@ -25,8 +25,9 @@
 # {glue:text}`headline_queries` pictures in {glue:text}`paired_headline` of the victims by pairing and in
 # {glue:text}`counting_headline` by counting. To be right in 95 % of cases counting needs
 # {glue:text}`needed_counting` queries, pairing {glue:text}`needed_paired`. **It depends on how well models of
-# one world agree.** That is measured on perceptrons and pictures of 8 by 8; with U-Nets after {glue:text}`unet_steps_used` steps, which
-# disagree on twice as many noises, pairing gives {glue:text}`unet_small` and counting {glue:text}`unet_small_counting`.
+# one world agree.** The numbers above are of perceptrons, two of which disagree on the property
+# of {glue:text}`main_floor` of the noises, and of pictures of 8 by 8. U-Nets after {glue:text}`unet_steps_used` steps disagree on
+# {glue:text}`unet_floor`, and with them pairing gives {glue:text}`unet_small`, counting {glue:text}`unet_small_counting`.
 
 # %% tags=["parameters"]
 ratio: float = 0.4  # share of footwear in world 1; world 0 has one half
@@ -127,7 +128,7 @@ study = noise_plan.Study(
 # **Rivals.** *Fresh counting* classifies fresh samples and counts, against the middle of the two ratios (*nominal*) or
 # against shadows; *MMD* and a learnt *classifier* are two-sample tests against the shadows' fresh samples
 # {cite:p}`gretton2012kernel,lopezpaz2017revisiting`; *denoising* asks under which world's shadows the victim's fresh samples are denoised
-# with less loss. *Shared counting* counts pictures of the shared noises. All attacks get the same number of queries, the same
+# with less loss. *Shared counting* counts pictures of the shared noises. All attacks get the same number of queries and, but for the nominal one, the same
 # shadows and a threshold calibrated on held-out shadows, whose records are disjoint from those of the shadows
 # that score them; every victim is judged by itself.
 #
@@ -162,7 +163,7 @@ print(f"{len(plan)} games and a survey of {len(grid)} ratios, {len(models):,} di
 # ({glue:text}`shared_headline`): the noises' own luck is the same for victim and shadows and cancels. Permuting the noises
 # leaves {glue:text}`permuted_headline`.
 
-# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:noise-queries", "caption": "Accuracy against the number of queries, {glue:text}`alpha_zero` against {glue:text}`alpha_one` footwear, {glue:text}`victims_used` victims and {glue:text}`shadows_used` shadow models of each world, mean over {glue:text}`draws_used` draws of noises. Bands: 95 % bootstrap over victims, for pairing, counting and the likelihood ratio over shadows too; at accuracy 1 Wilson's lower end. Top: shared noises. Bottom: fresh noises and the permuted control."}, "image": {"alt": "Two panels of accuracy over the number of queries on a logarithmic axis. Top: paired attacks rise above nine tenths at ten queries, shared counting follows later. Bottom: fresh counting, two-sample tests, denoising loss and permuted noises need hundreds of queries."}}
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:noise-queries", "caption": "Accuracy against the number of queries, {glue:text}`alpha_zero` against {glue:text}`alpha_one` footwear, {glue:text}`victims_used` victims and {glue:text}`shadows_used` shadow models of each world, mean over {glue:text}`draws_used` draws of noises. Bands: 95 % bootstrap over victims, for pairing, counting and the likelihood ratio over shadows too; at accuracy 1 Wilson's lower end. Top: shared noises. Bottom: fresh noises and the permuted control."}, "image": {"alt": "Two panels of accuracy over the number of queries on a logarithmic axis. Top: paired attacks rise first, shared counting and flips follow, fresh counting comes last. Bottom: fresh counting, two-sample tests, denoising loss and permuted noises rise late."}}
 figure, axes = figures.panels(2, 1, height=4.2, share_x=True, share_y=True)
 for ax, shown in zip(axes[:, 0], (("paired pixels", "likelihood ratio", "chosen ratio", "paired flips", "shared counting",
                                    "fresh counting"),
@@ -224,9 +225,9 @@ c.table(("Ratio", "Records", *(f"{name}, {m}" for name in ("counting", "paired",
 # {glue:text}`floor_last` and the paired accuracy from {glue:text}`paired_first` to {glue:text}`paired_last`; counting goes from
 # {glue:text}`counting_first` to {glue:text}`counting_last`. {numref}`tab:noise-predicted` tests {eq}`eq:paired-z` with RP of
 # chapter 2 (U-Nets, disjoint halves) and no fitted constant, on paired flips: predicted and measured accuracies differ
-# by {glue:text}`prediction_error` on average, by {glue:text}`prediction_worst` at most. RP does not predict the accuracy: it counts every visible
-# difference, and most of those leave the garment a garment of the same kind. With the measured floor in the place of
-# $1 - \mathrm{RP}$ the error is {glue:text}`floor_error`.
+# by {glue:text}`prediction_error` on average, by {glue:text}`prediction_worst` at most. The prediction fails: RP belongs to other networks, and
+# it counts every difference that shows, not only those in the property. With the floor that was measured here in the place of
+# $1 - \mathrm{RP}$, which is no prediction from chapter 2 any more, the error is {glue:text}`floor_error`.
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:noise-sizes", "caption": "Top: records' worth of an answer (n_leaked) with {glue:text}`headline_queries` queries against the number of training pictures; bands are 95 %. Bottom: share of noises on which a victim and a shadow disagree on the property, in the same and in different worlds, and models' disagreement in chapter 2 (1 - RP). {glue:text}`regime_victims_used` victims and {glue:text}`fewer_shadows_used` shadows of each world."}, "image": {"alt": "Two panels over the number of training pictures. Top: n_leaked of the paired attack rises with it, that of counting stays low. Bottom: disagreement within a world falls towards zero while disagreement across worlds stays above it."}}
 by_size = [found["size", m] for m in sizes]
@@ -267,15 +268,17 @@ c.table(("N", "Queries", "RP", "By RP", "By the floor", "Paired flips", "Paired 
 # The attacker seldom knows how a victim was trained. {numref}`fig:noise-mismatch` has one row for each thing that he
 # gets wrong. Of (accuracy − ½) at {glue:text}`headline_queries` queries {glue:text}`architecture_most` stays with the most fortunate
 # other architecture and {glue:text}`architecture_least` with the worst, {glue:text}`architecture_worst`; the worst row of all is
-# {glue:text}`worst_mismatch` with {glue:text}`worst_mismatch_accuracy`.
+# {glue:text}`worst_mismatch` with {glue:text}`worst_mismatch_accuracy`. U-Net shadows are also fewer and were trained briefly, so
+# their row mixes three differences.
 
-# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:noise-mismatch", "caption": "Accuracy when shadows differ from victims, {glue:text}`alpha_zero` against {glue:text}`alpha_one`, {glue:text}`fewer_victims_used` victims and {glue:text}`fewer_shadows_used` shadows of each world ({glue:text}`unet_shadows_used` for U-Nets). Rows: none; half the width; one layer more; training objectives VP and flow matching; half and twice the steps; half and twice the records; paler, mirrored pictures and no ankle boots in the attacker's pool; other solvers and step counts; U-Net shadows of perceptron victims."}, "image": {"alt": "Heat map with one row for each mismatch and columns for counting, paired pixels and likelihood ratio at ten and at one hundred queries; accuracies are written in the cells."}}
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:noise-mismatch", "caption": "Accuracy when shadows differ from victims, {glue:text}`alpha_zero` against {glue:text}`alpha_one`, {glue:text}`fewer_victims_used` victims and {glue:text}`fewer_shadows_used` shadows of each world ({glue:text}`unet_shadows_used` for U-Nets). Rows: none; half the width; one layer more; training objectives VP and flow matching; half and twice the steps; half and twice the records; paler, mirrored pictures and no ankle boots in the attacker's pool; other solvers and step counts; U-Net shadows of perceptron victims. Small: 95 % bootstrap over victims."}, "image": {"alt": "Heat map with one row for each mismatch and columns for counting, paired pixels and likelihood ratio at ten and at one hundred queries; accuracies are written in the cells."}}
 order, at = ["none", *mismatches], [m for m in counts if m in (headline, 100) and m <= unet_noises]
 columns = [(name, m) for name in ("fresh counting", "paired pixels", "likelihood ratio") for m in at]
-values = np.array([[noise_study.accuracy(found["mismatch", row], name, m, seed).value for name, m in columns]
-                   for row in order])
+cells = [[noise_study.accuracy(found["mismatch", row], name, m, seed) for name, m in columns] for row in order]
+told = [[f"{part.value:.2f} [{part.low:.2f}, {part.high:.2f}]" for part in line] for line in cells]
 figure, axes = figures.panels(height=1.6 + 0.42 * len(order))
-seaborn.heatmap(values, ax=axes[0, 0], vmin=0.5, vmax=1, cmap="viridis", annot=True, fmt=".2f", cbar=False,
+seaborn.heatmap([[part.value for part in line] for line in cells], ax=axes[0, 0], vmin=0.5, vmax=1, cmap="viridis",
+                annot=np.array(told), fmt="", annot_kws={"fontsize": 8}, cbar=False,
                 xticklabels=[f"{name.split()[-1]}\n{m}" for name, m in columns], yticklabels=order)
 c.save_figure(figure, "mismatch")
 figure
@@ -295,7 +298,7 @@ c.table(("Victims", "Number", *(f"{name}, {m}" for m in (headline, 100) if m in 
 
 # %% [markdown]
 # U-Nets give {glue:text}`unet_small` by pairing against {glue:text}`unet_small_counting` by counting at
-# {glue:text}`headline_queries` queries: here the attack fails to show what it shows on perceptrons. Two U-Nets of one world disagree on the
+# {glue:text}`headline_queries` queries: what perceptrons show is not seen here. Two U-Nets of one world disagree on the
 # property of {glue:text}`unet_floor` of the noises, perceptrons on {glue:text}`main_floor`; they were trained for {glue:text}`unet_steps_used` steps of
 # {glue:text}`unet_batch_used`, and there are {glue:text}`unet_shadows_used` shadows of each world. Whether longer training closes the gap is not
 # known. Records of the census survey, the case of synthetic tables, give {glue:text}`table_paired` by pairing, {glue:text}`table_ratio` by the
@@ -304,17 +307,21 @@ c.table(("Victims", "Number", *(f"{name}, {m}" for m in (headline, 100) if m in 
 # ## The ratio itself
 #
 # Two candidates are a luxury. From {glue:text}`headline_queries` pictures a regression on the paired distances to shadows of all
-# ratios errs by {glue:text}`rmse_paired` (root mean square over {glue:text}`grid_used` ratios), counting by {glue:text}`rmse_counting`; their 95 %
-# intervals hold {glue:text}`coverage_paired` and {glue:text}`coverage_counting` of the ratios ({numref}`fig:noise-estimates`).
+# ratios errs by {glue:text}`rmse_paired` (root mean square over {glue:text}`grid_used` ratios from {glue:text}`grid_first` to
+# {glue:text}`grid_last`), counting by {glue:text}`rmse_counting`, and the guess that is always the grid's mean by {glue:text}`rmse_constant`: on so
+# narrow a grid counting hardly does better than that. The 95 % intervals hold {glue:text}`coverage_paired` and {glue:text}`coverage_counting` of
+# the ratios and are {glue:text}`width_paired` and {glue:text}`width_counting` wide on average ({numref}`fig:noise-estimates`).
 
-# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:noise-estimates", "caption": "Root mean squared error of the estimated ratio (top), 95 % bootstrap over victims, and share of victims whose ratio the 95 % interval holds (bottom, Wilson; dashed: .95), against the number of queries. {glue:text}`grid_victims_used` victims and {glue:text}`shadows_used` shadows at each of {glue:text}`grid_used` ratios."}, "image": {"alt": "Two panels over the number of queries. Top: the error of the paired regression lies below that of counting and falls. Bottom: coverage of both near the dashed line."}}
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:noise-estimates", "caption": "Root mean squared error of the estimated ratio (top), 95 % bootstrap over victims (dotted: the guess that is always the grid's mean), and share of victims whose ratio the 95 % interval holds (bottom, Wilson; dashed: .95), against the number of queries. {glue:text}`grid_victims_used` victims and {glue:text}`shadows_used` shadows at each of {glue:text}`grid_used` ratios."}, "image": {"alt": "Two panels over the number of queries. Top: the error of the paired regression lies below that of counting and falls. Bottom: coverage of both near the dashed line."}}
 truth, estimates = np.array(grid)[:, None], {name: read.array(name) for name in noise_estimates.METHODS}
 error = {name: [bootstrap(((part[..., 0] - truth) ** 2).T, lambda v: float(np.sqrt(v.mean())), seed=seed) for part in of]
          for name, of in estimates.items()}
 inside = {name: (of[..., 1] <= truth + 1e-6) & (truth - 1e-6 <= of[..., 2]) for name, of in estimates.items()}
 covered = {name: [wilson(int(part.sum()), part.size) for part in of] for name, of in inside.items()}
 figure, axes = figures.panels(2, 1, height=3.4, share_x=True)
+constant = float(np.std(grid))
 figures.curves(axes[0, 0], survey.counts, error, ylabel="RMSE")
+axes[0, 0].axhline(constant, color="0.3", linewidth=1, linestyle=":", zorder=0)
 figures.curves(axes[1, 0], survey.counts, covered, share=True, ylabel="coverage")
 axes[1, 0].axhline(survey.level, color="0.3", linewidth=1, linestyle="--", zorder=0)
 axes[0, 0].legend()
@@ -355,7 +362,8 @@ tabular = found["table", table] if table else None
 c.record_all(".2f", table_paired=right(tabular, pick[0]) if tabular else "–", table_counting=right(tabular, pick[1]) if tabular else "–",
              table_ratio=right(tabular, "likelihood ratio") if tabular else "–")
 c.record_all(".3f", unet_floor=float(found["unet", unets[0]].arrays["flips"][0]), main_floor=float(main.arrays["flips"][0]), floor_first=float(floors["same world"][0]), floor_last=float(floors["same world"][-1]),
-             rmse_paired=error["paired"][0], rmse_counting=error["counting"][0])
+             rmse_paired=error["paired"][0], rmse_counting=error["counting"][0], rmse_constant=constant,
+             **{f"width_{name}": float((of[0, ..., 2] - of[0, ..., 1]).mean()) for name, of in estimates.items()})
 c.record_all(".2f", coverage_paired=covered["paired"][0], coverage_counting=covered["counting"][0])
 for name, attack in (("needed_paired", pick[0]), ("needed_counting", pick[1])):
     need = noise_study.needed(main, attack, seed=seed)
@@ -364,7 +372,7 @@ c.record_all(",d", headline_queries=headline, victims_used=victims, fewer_victim
              fewer_shadows_used=fewer_shadows, unet_shadows_used=unet_shadows, unet_steps_used=unet_steps[str(unets[0])], unet_batch_used=unet_batch,
              regime_victims_used=regime_victims,
              grid_victims_used=grid_victims, grid_used=len(grid), draws_used=draws, size_first=sizes[0], size_last=sizes[-1])
-c.record_all("g", alpha_zero=0.5, alpha_one=ratio, iid_ratio=others[-1])
+c.record_all("g", grid_first=grid[0], grid_last=grid[-1], alpha_zero=0.5, alpha_one=ratio, iid_ratio=others[-1])
 c.record_all(best_fresh=best, worst_mismatch=worst, architecture_worst=least)
 
 # %% [markdown]
@@ -397,7 +405,8 @@ c.verdict_words()
 # that could be told apart would mean a flaw in the split. Larger pictures or networks on which models of one world
 # disagree as much as models of two would confine the result to this scale.
 #
-# **Limits.** One property of one image set carries the grids; networks are perceptrons of {glue:text}`hidden_used` units, and the confirmations with
+# **Limits.** The U-Nets' number of steps and the grid of ratios were set by the time there was, before any of their results was seen.
+# One property of one image set carries the grids; networks are perceptrons of {glue:text}`hidden_used` units, and the confirmations with
 # U-Nets have {glue:text}`unet_victims_used` victims a world, so wide intervals. The attacker knows the solver (or one close to it) and the noises, and
 # has records of the same kind. Pictures of 16 by 16, warm starts from a common network, conditional models and photographs are not tested. What can be
 # done against it is the subject of {doc}`14_hiding_the_noise`.
@@ -405,7 +414,7 @@ c.verdict_words()
 # :::{admonition} Rerun this chapter
 # :class: tip
 # ```bash
-# python -m helpers run 13 --profile quick                              # toy size, half a minute
+# python -m helpers run 13 --profile quick                              # toy size, a minute
 # python -m helpers run 13 -p ratio 0.45 -p mismatches "[]" --out my_run  # another pair of worlds
 # python -m helpers attack-diffusion --help                             # audit a model of your own
 # ```

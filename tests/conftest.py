@@ -94,6 +94,19 @@ def judge(folder: Path, ran: dict[str, bool], wanted: dict) -> list[str]:
     return found
 
 
+@pytest.fixture(scope="module")
+def quick_readers():
+    """Train classifiers of the property on fewer records than usual."""
+    from helpers import readers
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readers, "MOST", 2000)
+        patch.setattr(readers, "PASSES", 5)
+        readers.reader.cache_clear()
+        yield
+    readers.reader.cache_clear()
+
+
 def pytest_terminal_summary(terminalreporter):
     """Say what the numbers looked like."""
     if not passed:

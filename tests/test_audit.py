@@ -126,5 +126,8 @@ def test_comparisons():
     assert audit.compare(a, {"x": a["x"]}, {"agreement": 0})[0] == "OFF"
     assert audit.compare(a, {**a, "y": np.zeros(4, np.float32)}, {"agreement": 0})[0] == "OFF"
     assert audit.compare({"e": np.zeros((0, 2))}, {"e": np.zeros((0, 2))}, {})[0] == "same bits"
+    holes = {"y": np.array([np.nan, 1.0])}
+    assert audit.compare(holes, {"y": np.array([np.nan, 1.5])}, {"mean_abs": 0.3})[0] != "OFF"
+    assert audit.compare(holes, {"y": np.array([np.nan, 9.0])}, {"mean_abs": 0.3})[0] == "OFF"
     nan = {"y": np.array([np.nan])}
     assert audit.compare(nan, {"y": np.array([1.0])}, {"mean_abs": 1})[0] == "OFF"

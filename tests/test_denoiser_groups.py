@@ -1,7 +1,7 @@
 """Families of diffusion models: what each draws, what it sees, and blocks that are shared."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,6 @@ from helpers.denoiser_groups import (
     features,
     fitted,
     key_of,
-    plain,
     rebuilt,
     shape,
     train,
@@ -326,7 +325,7 @@ def test_train_trains_what_is_missing(store, monkeypatch):
     replace(TOY, data=Data("acs_ma", "race", "employed", ("AGEP", "SEX"), "free", 3), side=0),
 ])
 def test_plain_families_come_back(family):
-    told = json.loads(json.dumps(plain(family)))
+    told = json.loads(json.dumps(asdict(family)))
     assert rebuilt(told) == family and hash(rebuilt(told)) == hash(family)
     assert type(rebuilt(told).recipe) is type(family.recipe)
     if not family.data.drop:

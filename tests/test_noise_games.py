@@ -19,6 +19,7 @@ from helpers.shared_noise import EVIDENCE, evidence
 from helpers.store import Store
 
 torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("quick_readers")
 RECIPE = Small(hidden=(16,), steps=60, batch=8, rate=1e-2, warmup=5, chunk=2)
 VICTIMS = Family(ratio=0.1, n=64, count=4, recipe=RECIPE, side=4)
 FOLD = np.arange(4) % 2
@@ -30,17 +31,6 @@ def game(**more) -> NoiseGame:
     shadows = replace(VICTIMS, party=1, ratio=more.pop("ratio", 0.1))
     return NoiseGame(replace(VICTIMS, ratio=shadows.ratio), shadows, **({
         "alpha0": 0.9, "attacks": NAMES, "counts": (1, 5, 20), "noises": 20, "draws": 6} | more))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_readers():
-    """Train readers on fewer records than usual."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "MOST", 2000)
-        patch.setattr(readers, "PASSES", 5)
-        readers.reader.cache_clear()
-        yield
-    readers.reader.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -357,3 +347,15 @@ def test_a_short_pool_stops_before_any_training(store, idle):
     greedy = replace(game(), victims=replace(VICTIMS, n=30_000))
     with pytest.raises(DataError, match="27000 are wanted for ratio 0.9 at size 30000"):
         play([game(), greedy], store, workers=1)
+
+
+def test_equal_worlds_keep_the_halves_of_the_second_worlds_shadows():
+    null = NoiseGame(VICTIMS, replace(VICTIMS, party=1), alpha0=VICTIMS.ratio, counts=(1,))
+    assert null.fold.tolist() == null.families[3].fold.tolist()
+    with pytest.raises(ValueError, match="even number of shadows, got 5"):
+        NoiseGame(VICTIMS, replace(VICTIMS, party=1, count=5), alpha0=VICTIMS.ratio, counts=(1,))
+
+
+def test_both_sides_are_asked_the_zero_noise_or_neither():
+    with pytest.raises(ValueError, match="'zero' is one start"):
+        game(believed=Release("zero"))

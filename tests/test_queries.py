@@ -133,3 +133,9 @@ def test_more_queries_answer_as_theory_says(count):
     error = np.sqrt(wanted * (1 - wanted) / 600 / 8)  # sets of noises hardly overlap
     assert found.right.mean(dtype=np.float64) == pytest.approx(wanted, abs=4 * error + 5e-4)
     assert found.area[0] == pytest.approx(norm.cdf(0.2 * (count / 2) ** 0.5), abs=0.03)
+
+
+@pytest.mark.parametrize("counts", [(), (0,), (9,)])
+def test_counts_that_cannot_be_asked(counts):
+    with pytest.raises(ValueError, match=r"must lie in 1\.\.8"):
+        answers(np.zeros((2, 3, 8)), None, None, counts, 2, first=True)

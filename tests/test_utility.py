@@ -17,21 +17,11 @@ from helpers.store import Store
 from helpers.utility import LEVELS, frechet, losses, measure
 
 torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("quick_readers")
 RECIPE = Small(hidden=(16,), steps=60, batch=8, rate=1e-2, warmup=5, chunk=2)
 FAMILY = Family(ratio=0.7, n=64, count=3, recipe=RECIPE, side=4)
 PLAIN = Release()
 NAMES = {"frechet", "moved", "surely", "share", "loss"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_readers():
-    """Train readers on fewer records than usual."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "MOST", 2000)
-        patch.setattr(readers, "PASSES", 5)
-        readers.reader.cache_clear()
-        yield
-    readers.reader.cache_clear()
 
 
 @pytest.fixture(scope="module")

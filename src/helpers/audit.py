@@ -84,7 +84,8 @@ def compare(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarray],
     if all(old[name].tobytes() == new[name].tobytes() for name in old):
         return "same bits", ""
     pairs = {name: (old[name].astype(np.float64), new[name].astype(np.float64)) for name in old}
-    gap = max(float(np.abs(a - b).mean()) if a.size else 0.0 for a, b in pairs.values())
+    gaps = [np.where(np.isnan(a) & np.isnan(b), 0.0, np.abs(a - b)) for a, b in pairs.values()]
+    gap = max(float(part.mean()) if part.size else 0.0 for part in gaps)
     checks = [("mean_abs", gap, gap <= tolerance.get("mean_abs", np.inf))]
     images = [pairs[name] for name in old if old[name].dtype == np.uint8 and old[name].ndim >= 4]
     if "agreement" in tolerance and images:

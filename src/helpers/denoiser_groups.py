@@ -7,7 +7,7 @@ Pictures may be averaged down before training; tables are used as encoded.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -27,7 +27,8 @@ __all__ = ["Family", "Net", "SHIFTS", "check", "draws", "features", "fitted", "k
 
 VERSION = 1
 MODULES = ("helpers.denoiser_groups", "helpers.denoiser_stack", "helpers.objectives",
-           "helpers.noise", "helpers.tables", "helpers.records")
+           "helpers.noise", "helpers.groups", "helpers.tables", "helpers.records",
+           *diffusion.MODULES)
 SHIFTS = {
     "": "the adversary's pool is a random part of the same set",
     "faded": "the adversary's pictures have four fifths of the contrast",
@@ -321,13 +322,8 @@ def _cost(block: Family) -> float:
     return block.count * recipe.steps * recipe.batch * each
 
 
-def plain(family: Family) -> dict:
-    """Return a family as JSON types."""
-    return asdict(family)
-
-
 def rebuilt(told: dict) -> Family:
-    """Return the family that `plain` told."""
+    """Return the family that ``dataclasses.asdict`` told."""
     data, recipe = dict(told["data"]), dict(told["recipe"])
     data["drop"] = tuple(data["drop"])
     if "hidden" in recipe:

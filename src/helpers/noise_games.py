@@ -100,6 +100,13 @@ class NoiseGame:
         if self.draws < 1 or min(self.again, self.plate) < 0:
             raise ValueError(f"draws={self.draws} must be at least 1, again={self.again} and "
                              f"plate={self.plate} at least 0")
+        theirs = self.believed or self.release
+        if (theirs.noise == "zero") != (self.release.noise == "zero"):
+            raise ValueError(f"release noise {self.release.noise!r} and believed {theirs.noise!r}: "
+                             "'zero' is one start and needs the same on the other side")
+        if self.alpha0 == self.victims.ratio and self.shadows.count % 2:
+            raise ValueError(f"equal worlds need an even number of shadows, got "
+                             f"{self.shadows.count}: the halves of the second world's would turn")
         contrast(self.alpha0, self.victims.ratio)
 
     @property
@@ -142,9 +149,9 @@ class Outcome:
         (`helpers.queries.Answers`); ``again/ATTACK`` float16 [again, counts, 2, victims];
         ``distance`` and ``flips`` float32 [2]: paired mean absolute difference and share of
         unequal property, victims to shadows of their own world and of the other;
-        ``agree`` float32 []: share of such pairs of one world that differ by less than 15 grey
-        levels; ``share`` float32 [4, models]: share of samples with the property, victims and
-        shadows of either world (fewer models: NaN); ``plate`` uint8, ``plate/noises``;
+        ``agree`` float32 [2]: share of such pairs that differ by less than 15 grey levels;
+        ``share`` float32 [4, models]: share of samples with the property, victims and shadows of
+        either world (fewer models: NaN); ``plate`` uint8, ``plate/noises``;
         ``utility/NAME`` float32 [2, victims].
     """
 

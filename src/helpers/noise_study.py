@@ -18,7 +18,7 @@ from helpers.leakage import Leak, n_leaked
 from helpers.noise import generator
 from helpers.noise_games import Outcome
 
-__all__ = ["accuracy", "ceiling", "curve", "fewer", "gap", "leak", "needed", "predicted",
+__all__ = ["accuracy", "ceiling", "curve", "gap", "leak", "needed", "predicted",
            "ratio_of_queries"]
 
 DRAWS = 2000
@@ -115,12 +115,6 @@ def ratio_of_queries(outcome: Outcome, attack: str, other: str, level: float = 0
         return mine / min(theirs, max(outcome.game.counts))
 
     return bootstrap(both, statistic, seed=seed)
-
-
-def fewer(mine: Interval) -> str:
-    """Say how many times fewer queries a ratio of queries means."""
-    low, high = 1 / mine.high if mine.high else inf, 1 / mine.low if mine.low else inf
-    return f"{1 / mine.value:.0f} [{low:.0f}, {high:.0f}]"
 
 
 def leak(found: Interval, victims: int, alpha0: float, alpha1: float) -> Leak:

@@ -68,11 +68,11 @@ def answers(victims: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None,
     first : bool
         Ask the first noises, which are in an order of choice, instead of random ones.
     """
-    right, area = [], []
+    right, area, noises = [], [], victims.shape[2]
+    if not counts or not 1 <= min(counts) <= max(counts) <= noises:
+        raise ValueError(f"counts={counts} must lie in 1..{noises}, the noises there are")
     for count in counts:
-        noises = victims.shape[2]
-        chosen = (np.arange(count)[None] if first and count <= noises else
-                  subsets(count, noises, draws, seed))
+        chosen = np.arange(count)[None] if first else subsets(count, noises, draws, seed)
         found = []
         for some in chosen:
             scores = victims[:, :, some].mean(2, dtype=np.float64)

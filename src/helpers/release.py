@@ -6,7 +6,7 @@ Release with a secret. Samples of a block of models stay in the working store.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -205,7 +205,7 @@ def _job(job) -> None:
 def train(wanted, store: Store, *, device: str = "cpu", workers=None) -> None:
     """Make, in worker processes, samples of ``(family, release, count)`` that the store lacks."""
     jobs = list(dict.fromkeys(
-        (replace(block), release, count, store.root, device)
+        (block, release, count, store.root, device)
         for family, release, count in wanted for block in blocks(family)))
     jobs = [job for job in jobs if store.get(make_key(
         "released", VERSION, job[1], weights=key_of(job[0], device), count=job[2])) is None]
