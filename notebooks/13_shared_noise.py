@@ -229,7 +229,7 @@ c.table(("Ratio", "Records", *(f"{name}, {m}" for name in ("counting", "paired",
 # it counts every difference that shows, not only those in the property. With the floor that was measured here in the place of
 # $1 - \mathrm{RP}$, which is no prediction from chapter 2 any more, the error is {glue:text}`floor_error`.
 
-# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:noise-sizes", "caption": "Top: records' worth of an answer (n_leaked) with {glue:text}`headline_queries` queries against the number of training pictures; bands are 95 %. Bottom: share of noises on which a victim and a shadow disagree on the property, in the same and in different worlds, and models' disagreement in chapter 2 (1 - RP). {glue:text}`regime_victims_used` victims and {glue:text}`fewer_shadows_used` shadows of each world."}, "image": {"alt": "Two panels over the number of training pictures. Top: n_leaked of the paired attack rises with it, that of counting stays low. Bottom: disagreement within a world falls towards zero while disagreement across worlds stays above it."}}
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:noise-sizes", "caption": "Top: records' worth of an answer (n_leaked) with {glue:text}`headline_queries` queries against the number of training pictures; bands are 95 %. Bottom: share of noises on which a victim and a shadow disagree on the property, in the same and in different worlds, and models' disagreement in chapter 2 (1 - RP, on whole pictures); logarithmic. {glue:text}`regime_victims_used` victims and {glue:text}`fewer_shadows_used` shadows of each world."}, "image": {"alt": "Two panels over the number of training pictures. Top: n_leaked of the paired attack rises with it, that of counting stays low. Bottom: disagreement within a world falls towards zero while disagreement across worlds stays above it."}}
 by_size = [found["size", m] for m in sizes]
 leaks = {name: [noise_study.leak(noise_study.accuracy(one, name, headline, seed), regime_victims, 0.5, ratio)
                 for one in by_size] for name in ("fresh counting", "shared counting", "paired pixels", "likelihood ratio")}
@@ -242,6 +242,8 @@ figures.curves(axes[1, 0], sizes, {name: [Interval(float(v), float("nan"), float
                                    for name, line in floors.items()}, ylabel="disagreement")
 if rp:
     figures.sweep(axes[1, 0], list(rp), [Interval(1 - r.value, 1 - r.high, 1 - r.low) for r in rp.values()], "1 - RP, chapter 2")
+axes[1, 0].set_yscale("log")
+axes[1, 0].autoscale(axis="y")
 for ax in axes[:, 0]:
     ax.legend()
 figures.size_axis(axes[1, 0], sizes, "training pictures N")
@@ -271,14 +273,14 @@ c.table(("N", "Queries", "RP", "By RP", "By the floor", "Paired flips", "Paired 
 # {glue:text}`worst_mismatch` with {glue:text}`worst_mismatch_accuracy`. U-Net shadows are also fewer and were trained briefly, so
 # their row mixes three differences.
 
-# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:noise-mismatch", "caption": "Accuracy when shadows differ from victims, {glue:text}`alpha_zero` against {glue:text}`alpha_one`, {glue:text}`fewer_victims_used` victims and {glue:text}`fewer_shadows_used` shadows of each world ({glue:text}`unet_shadows_used` for U-Nets). Rows: none; half the width; one layer more; training objectives VP and flow matching; half and twice the steps; half and twice the records; paler, mirrored pictures and no ankle boots in the attacker's pool; other solvers and step counts; U-Net shadows of perceptron victims. Small: 95 % bootstrap over victims."}, "image": {"alt": "Heat map with one row for each mismatch and columns for counting, paired pixels and likelihood ratio at ten and at one hundred queries; accuracies are written in the cells."}}
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:noise-mismatch", "caption": "Accuracy when shadows differ from victims, {glue:text}`alpha_zero` against {glue:text}`alpha_one`, {glue:text}`fewer_victims_used` victims and {glue:text}`fewer_shadows_used` shadows of each world ({glue:text}`unet_shadows_used` for U-Nets). Rows: none; half the width; one layer more; training objectives VP and flow matching; half and twice the steps; half and twice the records; paler, mirrored pictures and no ankle boots in the attacker's pool; other solvers and step counts; U-Net shadows of perceptron victims. Below each: 95 % bootstrap over victims."}, "image": {"alt": "Heat map with one row for each mismatch and columns for counting, paired pixels and likelihood ratio at ten and at one hundred queries; accuracies are written in the cells."}}
 order, at = ["none", *mismatches], [m for m in counts if m in (headline, 100) and m <= unet_noises]
 columns = [(name, m) for name in ("fresh counting", "paired pixels", "likelihood ratio") for m in at]
 cells = [[noise_study.accuracy(found["mismatch", row], name, m, seed) for name, m in columns] for row in order]
-told = [[f"{part.value:.2f} [{part.low:.2f}, {part.high:.2f}]" for part in line] for line in cells]
-figure, axes = figures.panels(height=1.6 + 0.42 * len(order))
+told = [[f"{part.value:.2f}\n{part.low:.2f} to {part.high:.2f}" for part in line] for line in cells]
+figure, axes = figures.panels(height=1.6 + 0.55 * len(order))
 seaborn.heatmap([[part.value for part in line] for line in cells], ax=axes[0, 0], vmin=0.5, vmax=1, cmap="viridis",
-                annot=np.array(told), fmt="", annot_kws={"fontsize": 8}, cbar=False,
+                annot=np.array(told), fmt="", annot_kws={"fontsize": 9}, cbar=False,
                 xticklabels=[f"{name.split()[-1]}\n{m}" for name, m in columns], yticklabels=order)
 c.save_figure(figure, "mismatch")
 figure
@@ -322,6 +324,7 @@ figure, axes = figures.panels(2, 1, height=3.4, share_x=True)
 constant = float(np.std(grid))
 figures.curves(axes[0, 0], survey.counts, error, ylabel="RMSE")
 axes[0, 0].axhline(constant, color="0.3", linewidth=1, linestyle=":", zorder=0)
+axes[0, 0].set_ylim(0, 1.15 * max(constant, *(part.high for part in error["counting"])))
 figures.curves(axes[1, 0], survey.counts, covered, share=True, ylabel="coverage")
 axes[1, 0].axhline(survey.level, color="0.3", linewidth=1, linestyle="--", zorder=0)
 axes[0, 0].legend()
