@@ -65,7 +65,7 @@ def test_sets_that_cannot_be(count, draws):
     with pytest.raises(ValueError, match=rf"count={count} must be 1 to {NOISES} \(noises\) and "
                        f"draws={draws} at least 1"):
         subsets(count, NOISES, draws)
-    with pytest.raises(ValueError, match=f"count={count} must be 1 to {NOISES}"):
+    with pytest.raises(ValueError, match=rf"({count},.* must lie in 1..{NOISES}|draws={draws} at)"):
         answers(np.zeros((2, 3, NOISES)), None, None, (count,), draws)
 
 
@@ -119,7 +119,7 @@ def test_chosen_noises_are_the_first(game):
     assert found.area[1] == 1.0 > answers(victims, held, FOLD, (4,), 50).area[0]
     whole = answers(victims, held, FOLD, (NOISES,), 9)
     np.testing.assert_array_equal(found.right[-1], whole.right[0])
-    with pytest.raises(ValueError, match=f"count={NOISES + 1} must be 1 to {NOISES}"):
+    with pytest.raises(ValueError, match=rf"must lie in 1\.\.{NOISES}"):
         answers(victims, held, FOLD, (NOISES + 1,), 9, first=True)
 
 
