@@ -43,10 +43,11 @@ def entry(book):
     return noise_shadows.make(TOY, store_of(book), workers=1)
 
 
-def test_the_published_shadows_are_those_of_five_ratios(monkeypatch):
+def test_the_published_shadows_are_those_of_ratios_from_zero_to_one(monkeypatch):
     monkeypatch.setattr(noise_shadows, "DRAWN", 1000)
     shadows = NoiseShadows()
-    assert shadows.ratios == (0.3, 0.4, 0.45, 0.48, 0.5) and shadows.noises == 200
+    assert {k / 10 for k in range(11)} | {0.45, 0.48} == set(shadows.ratios)
+    assert shadows.noises == 200
     assert [family.ratio for family in shadows.families] == list(shadows.ratios)
     family = shadows.family
     assert (family.party, family.n, family.count, family.side) == (1, 2048, 16, 8)
@@ -79,7 +80,7 @@ def test_published_once_and_replaced_when_the_code_changes(book, entry, monkeypa
     assert {"helpers.noise_shadows", "helpers.release", "helpers.denoiser_stack",
             "helpers.sampling"} <= set(record["modules"])
     assert len(record["trained"]) == 4 and record["tolerance"] == {"mean_abs": 3.0}
-    assert record["cost"]["seconds"] >= sum(record["trained"].values()) > 0
+    assert record["cost"]["seconds"] + 0.01 > sum(record["trained"].values()) > 0  # rounded
     assert record["torch"] == torch.__version__
     monkeypatch.setattr(noise_shadows, "MODULES", ("helpers.noise",))
     other = noise_shadows.make(TOY, store_of(book), workers=1)

@@ -10,7 +10,10 @@ from helpers.denoiser_stack import Small
 from helpers.diffusion import Cell
 from helpers.groups import Data
 from helpers.noise import Bank
+from helpers.noise_checks import Check
+from helpers.noise_estimates import NoiseSurvey
 from helpers.noise_games import NoiseGame
+from helpers.noise_shadows import NoiseShadows
 from helpers.release import Release
 
 __all__ = ["EVERY", "FEW", "Study", "agreement"]
@@ -40,8 +43,7 @@ class Study:
     draws: int
     seed: int
     unet: str
-    unet_steps: dict[str, int]
-    unet_batch: int
+    unets: dict[str, list[int]]
     unet_victims: int
     unet_shadows: int
     unet_noises: int
@@ -92,7 +94,8 @@ class Study:
         name : str
             ``none``; ``narrow``, ``deep``; an objective (``vp``, ``flow``); ``short``, ``long``
             (half and twice the steps); ``half the records``, ``twice the records``; a name in
-            `helpers.denoiser_groups.SHIFTS`; ``unet``; or a solver and its steps (``heun 9``).
+            `helpers.denoiser_groups.SHIFTS`; ``unet`` and a name in `unets` (``unet brief``), of
+            the same side; or a solver and its steps (``heun 9``).
         """
         recipe, theirs, more = self.recipe, replace(self.theirs, count=self.fewer_shadows), {}
         other = {
@@ -106,33 +109,80 @@ class Study:
             theirs = replace(theirs, n=self.n // 2)
         elif name == "twice the records":
             theirs = replace(theirs, n=2 * self.n)
-        elif name == "unet":
-            theirs, more = replace(theirs, count=self.unet_shadows, recipe=self.net(8)), (
-                self._fewer())
+        elif name.startswith("unet "):
+            side, net = self.net(name.removeprefix("unet "))
+            if side != self.mine.side:
+                raise ValueError(f"mismatch {name!r}: U-Nets of side {side} cannot be the shadows "
+                                 f"of victims of side {self.mine.side}")
+            theirs, more = replace(theirs, count=self.unet_shadows, recipe=net), self._fewer()
         elif name in SHIFTS:
             theirs = replace(theirs, shift=name)
         elif name != "none":
             solver, _, steps = name.partition(" ")
             if not steps.isdigit():
                 raise ValueError(f"unknown mismatch {name!r}; known: none, {', '.join(other)}, "
-                                 "half the records, twice the records, unet, "
+                                 "half the records, twice the records, "
+                                 f"{', '.join(f'unet {one}' for one in self.unets)}, "
                                  f"{', '.join(filter(None, SHIFTS))}, or a solver and its steps")
             more = {"believed": Release(solver=solver, steps=int(steps))}
         return self.game(theirs=theirs, **more)
 
-    def check(self) -> NoiseGame:
-        """A game so small that an audit can play it from nothing in seconds."""
+    def survey(self, victims: int, grid: tuple[float, ...], few: int) -> NoiseSurvey:
+        """`victims` models of each ratio of the grid, from `few` queries on."""
+        return NoiseSurvey(replace(self.mine, count=victims), self.theirs, grid, grid,
+                           noises=self.noises, counts=tuple(m for m in self.counts if m >= few))
+
+    def published(self, ratios: tuple[float, ...]) -> NoiseShadows:
+        """The shadows behind `attack-diffusion`; with the chapter's parameters those it reads."""
+        return NoiseShadows(self.theirs, ratios, min(200, self.noises, self.unet_noises))
+
+    def judged(self, victims: int, grid: tuple[float, ...], sizes: list[int],
+               shadows: NoiseShadows) -> dict[str, Check]:
+        """Models that the command is asked about: like its shadows at every ratio, and strangers.
+
+        Strangers have the ratios 0.5 and `ratio`.
+        """
+        own = Check(replace(self.mine, count=victims), grid, (0.5, self.ratio), shadows,
+                    drawn=self.noises)
+        other = replace(own, victims=replace(self.mine, count=self.regime_victims),
+                        asked=(0.5, self.ratio))
+        found = {"as the shadows are": own}
+        for n in (n for n in sizes if n != self.n):
+            found[f"{n:,} records"] = replace(other, victims=replace(other.victims, n=n))
+        for name in self.unets:
+            side, net = self.net(name)
+            if side == self.mine.side:
+                found[f"U-Nets, {name}"] = replace(other, drawn=self.unet_noises, victims=replace(
+                    other.victims, recipe=net, count=self.unet_victims))
+        for name, release in (
+                ("Heun, 3 steps", Release(steps=3)), ("blurred by 16", Release(blur=16.0)),
+                ("ancestral sampler", Release(solver="ancestral")),
+                ("noises turned", Release("rotated")), ("other noises", Release("own"))):
+            found[name] = replace(other, release=release)
+        return found
+
+    def small(self) -> tuple[NoiseGame, NoiseSurvey, NoiseShadows, Check]:
+        """One cell of every stage, so small that an audit makes it from nothing in seconds."""
         recipe = replace(self.recipe, steps=min(100, self.recipe.steps))
-        return self.game(*(replace(part, recipe=recipe, n=min(64, self.n), count=4)
-                           for part in (self.mine, self.theirs)), noises=50, counts=(10, 50))
+        mine, theirs = (replace(part, recipe=recipe, n=min(64, self.n), count=count)
+                        for part, count in ((self.mine, 4), (self.theirs, 10)))
+        shadows = NoiseShadows(theirs, tuple(sorted((0.5, self.ratio))), 50)
+        return (self.game(mine, theirs, noises=50, counts=(10, 50)),
+                NoiseSurvey(mine, theirs, shadows.ratios, shadows.ratios, (10, 50), 50), shadows,
+                Check(mine, shadows.ratios, (0.5, self.ratio), shadows))
 
-    def net(self, side: int) -> Net:
-        """The U-Nets of pictures of one side."""
-        return Net(self.unet, steps=self.unet_steps[str(side)], batch=self.unet_batch)
+    def net(self, name: str) -> tuple[int, Net]:
+        """Side of the pictures of one of `unets`, and how its networks are trained."""
+        if name not in self.unets or len(self.unets[name]) != 3:
+            raise ValueError(f"U-Net {name!r} must be a name in unets={self.unets}, which gives it "
+                             "a side, Adam steps and pictures a step")
+        side, steps, batch = self.unets[name]
+        return side, Net(self.unet, steps=steps, batch=batch)
 
-    def confirmation(self, side: int) -> NoiseGame:
+    def confirmation(self, name: str) -> NoiseGame:
         """U-Nets on either side of the game."""
-        families = (replace(part, side=side, recipe=self.net(side), count=count) for part, count in
+        side, net = self.net(name)
+        families = (replace(part, side=side, recipe=net, count=count) for part, count in
                     ((self.mine, self.unet_victims), (self.theirs, self.unet_shadows)))
         return self.game(*families, **self._fewer())
 

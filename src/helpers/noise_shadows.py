@@ -1,6 +1,6 @@
 """Published shadow samples: what many shadow diffusion models make of noises that anyone can have.
 
-Diffusion models are trained at five ratios on the adversary's part of fashion16 and their samples
+Diffusion models are trained at ratios from 0 to 1 on the adversary's part of fashion16 and their samples
 of the first noises of the published bank are kept. Whoever owns a diffusion model samples it from
 the same noises, and `helpers.noise_audit` compares; nothing has to be trained for that.
 """
@@ -30,7 +30,7 @@ __all__ = ["NoiseShadows", "key_of", "make", "read", "recompute"]
 VERSION = 1
 MODULES = ("helpers.noise_shadows", "helpers.release", "helpers.sampling",
            *denoiser_groups.MODULES)
-RATIOS = (0.3, 0.4, 0.45, 0.48, 0.5)
+RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.48, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 DRAWN = 1000  # noises that are sampled; other stages keep samples of as many
 
 
@@ -89,7 +89,7 @@ def read(shadows: NoiseShadows, store: Store) -> dict[float, np.ndarray]:
         raise UsageError(
             "no shadow samples are published here; `python -m helpers attack-diffusion "
             f"--make-shadows` trains them ({len(shadows.ratios) * shadows.family.count} models, "
-            "some four minutes on two cores)")
+            "some ten minutes on two cores)")
     return dict(zip(shadows.ratios, entry.arrays["samples"], strict=True))
 
 

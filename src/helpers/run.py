@@ -478,7 +478,7 @@ def _attack_diffusion(args: argparse.Namespace) -> None:
     Which of two ratios did its training set have, the share of records with the property? Take the
     published noises, sample your model from them with a deterministic solver, and give the samples
     back. Published shadows: pictures of Fashion-MNIST averaged down to 8 x 8, property footwear,
-    ratios 0.3, 0.4, 0.45, 0.48 and 0.5. For anything else, train shadows on data like your
+    ratios 0, 0.1, ... 1, and 0.45 and 0.48. For anything else, train shadows on data like your
     model's (`train-shadows`) and name their folders by --shadows.
 
     Noises (--write-noise): array `noise`, float32 [200, 1, 8, 8] (with --shadows, of their shape),
@@ -503,7 +503,7 @@ def _attack_diffusion(args: argparse.Namespace) -> None:
     ratio than 99 % of held-out shadows are (than all of them, where there are fewer than 100) gets
     `cannot judge` instead.
 
-    --make-shadows trains the published shadows (80 models, some four minutes on two cores) unless
+    --make-shadows trains the published shadows (208 models, some ten minutes on two cores) unless
     the store has them, and writes their samples into results/, where they stay.
 
     examples:
