@@ -32,7 +32,8 @@
 # %% tags=["parameters"]
 ratio: float = 0.4  # share of footwear in world 1; world 0 has one half
 others: list[float] = [0.3, 0.45, 0.48]  # further worlds
-grid: list[float] = [0.3, 0.4, 0.45, 0.48, 0.5]  # ratios of the estimate
+grid: list[float] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]  # ratios of the estimate
+published: list[float] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.48, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]  # of attack-diffusion's shadows
 n: int = 2048  # training pictures of every model
 sizes: list[int] = [64, 256, 1024, 2048, 4096]  # the same, from copying to generalising
 rp_sizes: list[int] = [64, 256, 1024, 2048, 4096]  # of these, sizes whose RP chapter 2 measured
@@ -43,7 +44,7 @@ chunk: int = 8  # models trained together
 victims: int = 80  # of each world, headline
 fewer_victims: int = 40  # the same, further worlds, controls and mismatches
 regime_victims: int = 24  # the same, training-set sizes, records drawn independently, tables
-grid_victims: int = 40  # the same, for every ratio of the estimate
+grid_victims: int = 24  # the same, for every ratio of the estimate
 shadows: int = 16  # of each world
 fewer_shadows: int = 8  # the same, sizes and mismatches
 noises: int = 1000  # noises of the bank
@@ -52,11 +53,10 @@ draws: int = 20  # draws of noises for every count
 again: int = 20  # resamples of the shadows behind the headline's intervals
 mismatches: list[str] = ["narrow", "deep", "vp", "flow", "short", "long", "half the records",
                          "twice the records", "faded", "mirrored", "no boots", "euler 36", "heun 9",
-                         "dpmpp2m 18", "unet"]  # ways in which the attacker's shadows differ from the victims
-unets: list[int] = [8]  # picture sides of the U-Net confirmations
-unet: str = "unet-80k"  # their network
-unet_steps: dict[str, int] = {"8": 600, "16": 300}  # their Adam steps
-unet_batch: int = 32  # pictures a step
+                         "dpmpp2m 18", "unet brief", "unet longer"]  # ways in which the attacker's shadows differ from the victims
+unet: str = "unet-80k"  # network of the U-Net confirmations
+unets: dict[str, list[int]] = {"brief": [8, 600, 32], "longer": [8, 2000, 64],
+                               "larger": [16, 600, 64]}  # their picture sides, Adam steps, pictures a step
 unet_victims: int = 12  # of each world
 unet_shadows: int = 4  # of each world
 unet_noises: int = 300  # noises asked of U-Nets
@@ -78,6 +78,8 @@ import seaborn
 from helpers import (
     chapter,
     figures,
+    noise_audit,
+    noise_checks,
     noise_estimates,
     noise_games,
     noise_plan,
@@ -93,8 +95,8 @@ if headline not in counts or headline > unet_noises or n not in sizes or {0.5, r
                      f"among sizes={sizes}, and others={others} not empty and different from ratio={ratio} and .5")
 study = noise_plan.Study(
     Small(hidden=tuple(hidden), steps=steps, batch=batch, chunk=chunk), n, ratio, victims, fewer_victims,
-    regime_victims, shadows, fewer_shadows, tuple(counts), noises, draws, seed, unet, unet_steps, unet_batch,
-    unet_victims, unet_shadows, unet_noises)
+    regime_victims, shadows, fewer_shadows, tuple(counts), noises, draws, seed, unet, unets, unet_victims,
+    unet_shadows, unet_noises)
 
 # %% [markdown]
 # ## The attack
@@ -141,17 +143,19 @@ plan |= {("main", at): study.game(at=at) for at in others} | {("null", 0.5): stu
 plan |= {("iid", at): study.game(replace(mine, iid=True, count=regime_victims), at=at) for at in (ratio, others[-1])}
 plan |= {("size", m): study.size(m) for m in sizes}
 plan |= {("mismatch", name): study.mismatch(name) for name in ("none", *mismatches)}
-plan |= {("unet", side): study.confirmation(side) for side in unets}
+plan |= {("unet", name): study.confirmation(name) for name in unets}
 plan |= {("table", table): study.tabular(table)} if table else {}
-plan |= {("check", 0): study.check()}  # for audits: small enough to be played from nothing in seconds
+small_game, small_survey, small_shadows, small_check = study.small()  # for audits: seconds from nothing
+plan |= {("small", 0): small_game}
 found = dict(zip(plan, noise_games.play(list(plan.values()), c.store, device=c.device, workers=c.workers), strict=True))
-survey = noise_estimates.NoiseSurvey(replace(mine, count=grid_victims), theirs, tuple(grid), tuple(grid), noises=noises,
-                                     counts=tuple(m for m in counts if m >= headline))
-[read] = noise_estimates.play([survey], c.store, device=c.device, workers=c.workers)
+survey, known = study.survey(grid_victims, tuple(grid), headline), study.published(tuple(published))
+read, _ = noise_estimates.play([survey, small_survey], c.store, device=c.device, workers=c.workers)
+asked = {**study.judged(grid_victims, tuple(grid), sizes, known), "small": small_check}
+judged = dict(zip(asked, noise_checks.play(list(asked.values()), c.store, device=c.device, workers=c.workers), strict=True))
 main, null = found["main", ratio], found["null", 0.5]
-models = {(f, i) for one in (*plan.values(), survey) for f in one.families for i in f.numbers for f in [
+models = {(f, i) for one in (*plan.values(), *asked.values(), survey) for f in one.families for i in f.numbers for f in [
     replace(f, count=1, first=0)]}
-print(f"{len(plan)} games and a survey of {len(grid)} ratios, {len(models):,} diffusion models")
+print(f"{len(plan)} games, a survey of {len(grid)} ratios and {len(asked)} audits, {len(models):,} diffusion models")
 
 # %% [markdown]
 # ## Ten queries
@@ -178,15 +182,15 @@ c.save_figure(figure, "queries")
 figure
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
-shown = [m for m in counts if m in (1, headline, 100, counts[-1])]
+some = [m for m in counts if m in (1, headline, 100, counts[-1])]
 rows = []
 for name in everything:
     line, at = noise_study.curve(main, name, seed), counts.index(headline)
     need = noise_study.needed(main, name, seed=seed)
-    rows.append([name, *(line[counts.index(m)] for m in shown), f"{main.arrays[f'area/{name}'][at]:.2f}",
+    rows.append([name, *(line[counts.index(m)] for m in some), f"{main.arrays[f'area/{name}'][at]:.2f}",
                  str(noise_study.leak(line[at], victims, 0.5, ratio)),
                  f"{need.value:.0f} [{need.low:.0f}, {need.high:.0f}]" if np.isfinite(need.value) else "not reached"])
-c.table(("Attack", *(f"{m} queries" for m in shown), f"AUC, {headline}", f"n_leaked, {headline}", "Queries for 95 %"), rows,
+c.table(("Attack", *(f"{m} queries" for m in some), f"AUC, {headline}", f"n_leaked, {headline}", "Queries for 95 %"), rows,
         "tab:noise-attacks", f"Every attack, 0.5 against {ratio:g}: accuracy by the calibrated rule (nominal: against the "
         f"middle of the two ratios), area under the ROC curve and records' worth at {headline} queries, and the number of queries at "
         "which the accuracy reaches 95 %.")
@@ -286,7 +290,8 @@ c.save_figure(figure, "mismatch")
 figure
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
-kinds = [("main", ratio, "perceptrons, 8 x 8", victims), *(("unet", side, f"U-Nets, {side} x {side}", unet_victims) for side in unets)]
+kinds = [("main", ratio, "perceptrons, 8 x 8", victims), *(("unet", name, f"U-Nets, {side} x {side}, {many:,} steps of {size}", unet_victims)
+                                                                for name, (side, many, size) in unets.items())]
 kinds += [("table", table, f"{table}, sex (perceptrons)", regime_victims)] if table else []
 rows = [[told, f"{many} + {many}", *(noise_study.accuracy(found[kind, key], name, m, seed) for m in (headline, 100)
                                      if m in found[kind, key].game.counts
@@ -331,6 +336,33 @@ axes[0, 0].legend()
 figures.log_axis(axes[1, 0], survey.counts, "queries")
 figure
 
+# %% [markdown]
+# ## Auditing a model of one's own
+#
+# `python -m helpers attack-diffusion` compares samples of a reader's model with published ones: {glue:text}`shadows_used` shadows
+# at each of {glue:text}`published_used` ratios, {glue:text}`published_noises` noises. First it asks whether the shadows resemble the model
+# at all, and says *cannot judge* of one that is farther from those of every ratio than all but {glue:text}`audit_level` of held-out
+# shadows are. {numref}`tab:noise-audits` puts models of known ratio to it, none of which shares a record with the shadows.
+# It turns away {glue:text}`audit_alarm` of the models that are made as the shadows are; its verdict on the others is right for
+# {glue:text}`audit_right`.
+# Of the {glue:text}`audit_strangers` strange kinds it turns away every model of {glue:text}`audit_caught`. **Where it lets strangers
+# pass, its verdict is worth less**: {glue:text}`audit_worst_right` with *{glue:text}`audit_worst`*, the worst. So "it fits" means that the
+# map from noise to picture is alike, not that the interval was made for such a model.
+
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"markdown_format": "myst"}
+rows, right_of, away_of = [], {}, {}
+for name, one in judged.items():
+    if name != "small":
+        correct, inside_of, away = one.right(), one.inside(), ~one.judged
+        away_of[name] = wilson(int(away.sum()), away.size)
+        right_of[name] = wilson(int(correct.sum()), correct.size) if correct.size else None
+        rows.append([name, str(away.size), away_of[name], *(wilson(int(part.sum()), part.size) if part.size else "–"
+                                                            for part in (correct, inside_of))])
+c.table(("Victims", "Number", "Cannot judge", "Verdict right", "Ratio in interval"), rows, "tab:noise-audits",
+        f"What `attack-diffusion` says of models of known ratio, {known.noises} noises: share that it does not judge; of those judged, share "
+        f"whose verdict (0.5 or {ratio:g}) is right, where the ratio is one of the two, and share whose 95 % interval holds the ratio. "
+        "Wilson's 95 % intervals. First row: every ratio of the estimate; strangers: the two.")
+
 # %% tags=["remove-cell", "nbval-ignore-output"]
 def right(one, name, m=headline):
     return noise_study.accuracy(one, name, m, seed)
@@ -338,7 +370,7 @@ def right(one, name, m=headline):
 
 none = found["mismatch", "none"]
 kept = {}
-for name in [name for name in mismatches if name in ("narrow", "deep", "unet")]:
+for name in [name for name in mismatches if name in ("narrow", "deep") or name.startswith("unet")]:
     both = np.stack([one.right("paired pixels", headline).mean(0) for one in (found["mismatch", name], none)], 1) - 0.5
     kept[name] = bootstrap(both, lambda v: float(v[:, 0].mean() / v[:, 1].mean()) if v[:, 1].mean() > 0 else float("nan"), seed=seed)
 least = min(kept, key=lambda name: kept[name].value)
@@ -360,11 +392,16 @@ c.record_all(".2f", paired_headline=right(main, pick[0]), counting_headline=righ
              counting_last=right(by_size[-1], pick[1]), architecture_least=kept[least],
              architecture_most=max(kept.values(), key=lambda part: part.value),
              worst_mismatch_accuracy=right(found["mismatch", worst], "paired pixels"))
-c.record_all(".2f", unet_small=right(found["unet", unets[0]], pick[0]), unet_small_counting=right(found["unet", unets[0]], pick[1]))
+for name in ("brief", "longer", "larger"):
+    one = found.get(("unet", name))
+    c.record_all(".2f", **{f"unet_{name}": right(one, pick[0]) if one else "–", f"unet_{name}_counting": right(one, pick[1]) if one else "–"})
+    c.record_all(".3f", **{f"unet_{name}_floor": float(one.arrays["flips"][0]) if one else "–",
+                           f"unet_{name}_across": float(one.arrays["flips"][1]) if one else "–"})
+    c.record(f"unet_{name}_steps", "{1:,} steps of {2}".format(*unets[name]) if one else "–")
 tabular = found["table", table] if table else None
 c.record_all(".2f", table_paired=right(tabular, pick[0]) if tabular else "–", table_counting=right(tabular, pick[1]) if tabular else "–",
              table_ratio=right(tabular, "likelihood ratio") if tabular else "–")
-c.record_all(".3f", unet_floor=float(found["unet", unets[0]].arrays["flips"][0]), main_floor=float(main.arrays["flips"][0]), floor_first=float(floors["same world"][0]), floor_last=float(floors["same world"][-1]),
+c.record_all(".3f", main_floor=float(main.arrays["flips"][0]), floor_first=float(floors["same world"][0]), floor_last=float(floors["same world"][-1]),
              rmse_paired=error["paired"][0], rmse_counting=error["counting"][0], rmse_constant=constant,
              **{f"width_{name}": float((of[0, ..., 2] - of[0, ..., 1]).mean()) for name, of in estimates.items()})
 c.record_all(".2f", coverage_paired=covered["paired"][0], coverage_counting=covered["counting"][0])
@@ -372,10 +409,17 @@ for name, attack in (("needed_paired", pick[0]), ("needed_counting", pick[1])):
     need = noise_study.needed(main, attack, seed=seed)
     c.record(name, f"more than {counts[-1]:,}" if not np.isfinite(need.value) else need, ".0f", "queries")
 c.record_all(",d", headline_queries=headline, victims_used=victims, fewer_victims_used=fewer_victims, shadows_used=shadows,
-             fewer_shadows_used=fewer_shadows, unet_shadows_used=unet_shadows, unet_steps_used=unet_steps[str(unets[0])], unet_batch_used=unet_batch,
+             fewer_shadows_used=fewer_shadows, unet_shadows_used=unet_shadows,
              regime_victims_used=regime_victims,
              grid_victims_used=grid_victims, grid_used=len(grid), draws_used=draws, size_first=sizes[0], size_last=sizes[-1])
 c.record_all("g", grid_first=grid[0], grid_last=grid[-1], alpha_zero=0.5, alpha_one=ratio, iid_ratio=others[-1])
+strange = [name for name in away_of if name != "as the shadows are"]
+passed = [name for name in strange if right_of[name]]
+poorest = min(passed, key=lambda name: right_of[name].value, default=None)
+c.record_all(".3f", audit_alarm=away_of["as the shadows are"], audit_level=noise_audit.ALARM)
+c.record_all(".2f", audit_right=right_of["as the shadows are"] or "none", audit_worst_right=right_of[poorest] if poorest else "–")
+c.record_all(",d", audit_strangers=len(strange), published_used=len(published), published_noises=known.noises)
+c.record_all(audit_caught=" and ".join(name for name in strange if away_of[name].value == 1) or "none", audit_worst=poorest or "none")
 c.record_all(best_fresh=best, worst_mismatch=worst, architecture_worst=least)
 
 # %% [markdown]

@@ -155,7 +155,12 @@ plan = {(name, known): game(arm, known) for name, arm in arms.items() for known 
 plan["none", True] = game(arms["none"], attacks=("fresh counting", *PAIRED, "permuted pixels", "permuted ratio"))
 plan["zero", True] = game(Arm("noise", Release("zero")), counts=(1,), draws=1, noises=1, attacks=PAIRED, utility=False)
 found = dict(zip(plan, noise_games.play(list(plan.values()), c.store, device=c.device, workers=c.workers), strict=True))
-[learnt] = hiding.play([hiding.Unrotating(plan[ROTATED, True], tuple(pairs))], c.store, device=c.device, workers=c.workers)
+turned = plan[ROTATED, True]
+parts = {side: replace(getattr(turned, side), recipe=replace(recipe, steps=min(100, steps)), n=min(64, n), count=4)
+         for side in ("victims", "shadows")}
+small = replace(turned, **parts, noises=72, counts=(72,), utility=False)  # for audits: seconds from nothing
+learnt, _ = hiding.play([hiding.Unrotating(turned, tuple(pairs)), hiding.Unrotating(small, (72,))], c.store, device=c.device,
+                        workers=c.workers)
 none, few, many = found["none", True], asked[0], asked[-1]
 models = {(replace(f, count=1, first=0), i) for one in plan.values() for f in one.families for i in f.numbers}
 print(f"{len(arms) - 2} defences, {len(plan)} games, {len(models):,} diffusion models of {n:,} pictures")
