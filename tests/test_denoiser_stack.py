@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import denoiser_stack, objectives
+from helpers import bench_denoisers, denoiser_stack, objectives
 from helpers.denoiser_stack import Small, draw, fit
 from helpers.gaussians import Gaussian
 from helpers.noise import generator, noise, torch_generator
@@ -434,3 +434,22 @@ def test_a_gpu_trains_and_draws_as_the_cpu_does(more):
     assert same(first, second) and apart(cpu, first) < 1e-3
     epsilon = noise(range(6), (SIZE,))
     assert np.abs(draw(cpu, epsilon) - draw(cpu, epsilon, "cuda")).max() < 1e-3
+
+
+def test_the_benchmarks_plain_loop_trains_the_same_denoiser():
+    case = bench_denoisers.TOY | {"size": 4, "pool": 600, "n": 500, "steps": 800, "batch": 32,
+                                  "hidden": (48,), "models": 2, "plain": 2}
+    pool, index, _ = bench_denoisers.records(case)
+    ways = bench_denoisers.sides(case, "cpu")
+    ours, theirs = (ways[name]()() for name in ("book", "plain"))
+    clean, sigma = torch.from_numpy(pool), 0.5
+    noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    c = objectives.objective("edm").coefficients(torch.full((len(clean),), sigma))
+    found = [ours.denoiser()(noisy[None].expand(2, -1, -1), sigma)]
+    with torch.no_grad():
+        found.append(torch.stack([c.skip[:, None] * noisy + c.out[:, None] * model(
+            c.scale[:, None] * noisy, c.noise) for model in theirs]))
+    book, plain = (float((one - clean).square().mean()) for one in found)
+    assert book < 1.1 * plain  # it is not faster by training less
+    assert max(book, plain) < 0.75 * float((c.skip[:, None] * noisy - clean).square().mean())
+    assert len(index) == len(theirs) == len(ours) == 2

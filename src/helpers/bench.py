@@ -18,6 +18,7 @@ from helpers.project import UsageError, replacing
 
 NAMES = {
     "closed": "Closed-form denoiser against two broadcast passes over the data",
+    "denoisers": "Training small denoisers together against a `torch` loop over them",
     "novelty": "Novelty score (nearest reference) against the array of all products",
     "sampling": "Sampling against the loop of a `diffusers` pipeline on the same weights",
     "shadow": "Training many small classifiers at once against loops over them",
@@ -76,13 +77,20 @@ def run(name: str, device: str, rounds: int, store: str, quick: bool) -> dict:
         ``environment``, ``minutes``, ``quick`` and ``rows`` (``solvers``: see
         `helpers.bench_sampling.measure_solvers`).
     """
-    from helpers import bench_closed, bench_sampling, bench_shadow, bench_training
+    from helpers import (
+        bench_closed,
+        bench_denoisers,
+        bench_sampling,
+        bench_shadow,
+        bench_training,
+    )
     from helpers.bench_measure import environment, one_thread, rounded
 
     began = time.perf_counter()
     with one_thread():
         found = {
             "closed": bench_closed.measure, "novelty": bench_closed.measure_novelty,
+            "denoisers": bench_denoisers.measure,
             "sampling": bench_sampling.measure, "solvers": bench_sampling.measure_solvers,
             "shadow": bench_shadow.measure, "training": bench_training.measure,
         }[name](device, rounds, store, quick)
@@ -135,7 +143,7 @@ def _ratios(one: dict) -> list[str]:
     if "models" in one:
         used = "; ".join(f"{m['models']} models: {m['peak_mb']:,} MB (+{m['extra_mb']:,})"
                          for m in one["models"])
-        return [verdicts.table(header, rows), "", "Error: of the logits, against one model after "
+        return [verdicts.table(header, rows), "", "Error: of the outputs, against one model after "
                 f"another. Memory: peak of the process, book ({used}; in brackets what the call "
                 "added)."]
     return [verdicts.table(header, rows), "", "Memory: peak of the process, book / plain (in "

@@ -1,8 +1,8 @@
 """Published shadow samples: what many shadow diffusion models make of noises that anyone can have.
 
-Diffusion models are trained at ratios from 0 to 1 on the adversary's part of fashion16 and their samples
-of the first noises of the published bank are kept. Whoever owns a diffusion model samples it from
-the same noises, and `helpers.noise_audit` compares; nothing has to be trained for that.
+Diffusion models are trained at ratios from 0 to 1 on the adversary's part of fashion16 and their
+samples of the first noises of the published bank are kept. Whoever owns a diffusion model samples
+it from the same noises, and `helpers.noise_audit` compares; nothing has to be trained for that.
 """
 
 from __future__ import annotations

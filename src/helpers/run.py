@@ -371,6 +371,7 @@ def _bench(args: argparse.Namespace) -> None:
 
     benchmarks:
       closed    Closed-form denoiser against two broadcast passes over the data
+      denoisers Training small denoisers together against a `torch` loop over them
       novelty   Novelty score (nearest reference) against the array of all products
       sampling  Sampling against the loop of a `diffusers` pipeline on the same weights
       shadow    Training many small classifiers at once against loops over them
