@@ -326,7 +326,7 @@ figure
 # {glue:text}`few_asked` random questions give {glue:text}`few_random`, as many chosen ones
 # {glue:text}`few_chosen`, all {glue:text}`all_asked` of them {glue:text}`all_random`: what an
 # adversary lacks after a few hundred questions is not more questions. A limit on the number of
-# queries is therefore a weak defence.
+# queries would have to lie far below that to be a defence here.
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 top, mine = best[main], found("black", main)
