@@ -69,11 +69,14 @@ def test_shares_count_judged_victims_of_the_two_worlds_only():
     nan = np.nan
     arrays = {"judged": np.array([[1, 1, 0], [1, 1, 1], [1, 1, 1]], np.uint8),
               "answer": np.array([[0.2, 0.8, nan], [0.2, 0.8, 0.2], [0.8, 0.8, 0.8]], np.float32),
-              "estimate": np.array([[(0.2, 0.1, 0.3)] * 3, [(0.5, 0.45, 0.5)] * 3,
+              "estimate": np.array([[(0.2, 0.1, 0.3)] * 2 + [(nan,) * 3], [(0.5, 0.45, 0.5)] * 3,
                                     [(0.8, 0.81, 0.9)] * 3], np.float32)}
     told = Checked(check, {}, arrays)
     assert told.right().tolist() == [True, False, True, True, True]
     assert told.inside().tolist() == [True] * 2 + [True] * 3 + [False] * 3
+    assert told.width() == pytest.approx((2 * 0.2 + 3 * 0.05 + 3 * 0.09) / 8, abs=1e-6)
+    arrays["estimate"] = np.full((3, 3, 3), nan, np.float32)  # too few shadows for an interval
+    assert told.inside().size == 0 and np.isnan(told.width())
 
 
 def test_kept_and_made_again_to_the_same_bits(book, found, monkeypatch):

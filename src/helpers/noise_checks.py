@@ -112,11 +112,17 @@ class Checked:
         ours = self.judged & np.isin(truth, np.array(self.check.worlds, np.float32))
         return self.arrays["answer"][ours] == truth[ours]
 
+    def width(self) -> float:
+        """Mean width of the estimates' intervals; NaN without any."""
+        _, low, high = self.arrays["estimate"].reshape(-1, 3).T
+        told = ~np.isnan(low)
+        return float((high - low)[told].mean()) if told.any() else float("nan")
+
     def inside(self) -> np.ndarray:
-        """Whether the interval of the estimate holds the ratio, bool, of judged victims."""
-        low, high = self.arrays["estimate"][self.judged][:, 1:].T
-        truth = np.broadcast_to(np.array(self.check.asked, np.float32)[:, None],
-                                self.judged.shape)[self.judged]
+        """Whether the interval of the estimate holds the ratio, bool, of victims that have one."""
+        told = ~np.isnan(self.arrays["estimate"][..., 0])
+        low, high = self.arrays["estimate"][told][:, 1:].T
+        truth = np.broadcast_to(np.array(self.check.asked, np.float32)[:, None], told.shape)[told]
         return (low <= truth + 1e-6) & (truth - 1e-6 <= high)
 
 

@@ -86,6 +86,15 @@ class Study:
         return {"counts": tuple(m for m in self.counts if m <= self.unet_noises),
                 "noises": self.unet_noises}
 
+    def _recipes(self) -> dict[str, Small]:
+        """Other ways to train."""
+        recipe = self.recipe
+        return {name: replace(recipe, **change) for name, change in {
+            "narrow": {"hidden": tuple(units // 2 for units in recipe.hidden)},
+            "deep": {"hidden": (*recipe.hidden, recipe.hidden[-1])},
+            "vp": {"objective": "vp"}, "flow": {"objective": "flow"},
+            "short": {"steps": recipe.steps // 2}, "long": {"steps": 2 * recipe.steps}}.items()}
+
     def mismatch(self, name: str) -> NoiseGame:
         """Shadows that are not made as the victims are.
 
@@ -97,14 +106,9 @@ class Study:
             `helpers.denoiser_groups.SHIFTS`; ``unet`` and a name in `unets` (``unet brief``), of
             the same side; or a solver and its steps (``heun 9``).
         """
-        recipe, theirs, more = self.recipe, replace(self.theirs, count=self.fewer_shadows), {}
-        other = {
-            "narrow": {"hidden": tuple(units // 2 for units in recipe.hidden)},
-            "deep": {"hidden": (*recipe.hidden, recipe.hidden[-1])},
-            "vp": {"objective": "vp"}, "flow": {"objective": "flow"},
-            "short": {"steps": recipe.steps // 2}, "long": {"steps": 2 * recipe.steps}}
+        theirs, more, other = replace(self.theirs, count=self.fewer_shadows), {}, self._recipes()
         if name in other:
-            theirs = replace(theirs, recipe=replace(recipe, **other[name]))
+            theirs = replace(theirs, recipe=other[name])
         elif name == "half the records":
             theirs = replace(theirs, n=self.n // 2)
         elif name == "twice the records":
@@ -137,28 +141,34 @@ class Study:
         return NoiseShadows(self.theirs, ratios, min(200, self.noises, self.unet_noises))
 
     def judged(self, victims: int, grid: tuple[float, ...], sizes: list[int],
-               shadows: NoiseShadows) -> dict[str, Check]:
+               kinds: list[str], shadows: NoiseShadows) -> dict[str, Check]:
         """Models that the command is asked about: like its shadows at every ratio, and strangers.
 
-        Strangers have the ratios 0.5 and `ratio`.
+        Strangers have the ratios 0.5 and `ratio`: models of other `sizes`, of those `kinds` of
+        mismatch that are ways to train, U-Nets, and other releases.
         """
         own = Check(replace(self.mine, count=victims), grid, (0.5, self.ratio), shadows,
                     drawn=self.noises)
-        other = replace(own, victims=replace(self.mine, count=self.regime_victims),
-                        asked=(0.5, self.ratio))
-        found = {"as the shadows are": own}
+        found, other = {"as the shadows are": own}, replace(own, asked=(0.5, self.ratio))
+
+        def add(name, count, release=own.release, drawn=self.noises, **changes):
+            found[name] = replace(other, release=release, drawn=drawn, victims=replace(
+                self.mine, count=count, **changes))
+
         for n in (n for n in sizes if n != self.n):
-            found[f"{n:,} records"] = replace(other, victims=replace(other.victims, n=n))
+            add(f"{n:,} records", self.regime_victims, n=n)
+        for name in (name for name in kinds if name in self._recipes()):
+            add(name, self.unet_victims, recipe=self._recipes()[name])
         for name in self.unets:
             side, net = self.net(name)
             if side == self.mine.side:
-                found[f"U-Nets, {name}"] = replace(other, drawn=self.unet_noises, victims=replace(
-                    other.victims, recipe=net, count=self.unet_victims))
+                add(f"unet {name}", self.unet_victims, drawn=self.unet_noises, recipe=net)
         for name, release in (
-                ("Heun, 3 steps", Release(steps=3)), ("blurred by 16", Release(blur=16.0)),
+                ("euler 36", Release(solver="euler", steps=36)), ("heun 9", Release(steps=9)),
+                ("heun 3", Release(steps=3)), ("blurred by 16", Release(blur=16.0)),
                 ("ancestral sampler", Release(solver="ancestral")),
-                ("noises turned", Release("rotated")), ("other noises", Release("own"))):
-            found[name] = replace(other, release=release)
+                ("turned noises", Release("rotated")), ("other noises", Release("own"))):
+            add(name, self.regime_victims, release)
         return found
 
     def small(self) -> tuple[NoiseGame, NoiseSurvey, NoiseShadows, Check]:
