@@ -25,11 +25,10 @@
 # {glue:text}`headline_queries` pictures in {glue:text}`paired_headline` of the victims by pairing and in
 # {glue:text}`counting_headline` by counting. To be right in 95 % of cases counting needs
 # {glue:text}`needed_counting` queries, pairing {glue:text}`needed_paired`. **It rests on models of one world that
-# agree.** The numbers above are of perceptrons, two of which disagree on the property of {glue:text}`main_floor` of the noises. Two
-# U-Nets disagree on {glue:text}`unet_brief_floor` after {glue:text}`unet_brief_steps`, and pairing gives {glue:text}`unet_brief`,
-# counting {glue:text}`unet_brief_counting`; on {glue:text}`unet_longer_floor` after {glue:text}`unet_longer_steps`, and it is
-# {glue:text}`unet_longer` against {glue:text}`unet_longer_counting`; on {glue:text}`unet_larger_floor` after
-# {glue:text}`unet_larger_steps`, and it is {glue:text}`unet_larger` against {glue:text}`unet_larger_counting`.
+# agree.** The numbers above are of perceptrons, two of which disagree on the property of {glue:text}`main_floor` of the noises. With
+# U-Nets pairing gives {glue:text}`unet_brief` against {glue:text}`unet_brief_counting` for counting after {glue:text}`unet_brief_steps`,
+# {glue:text}`unet_longer` against {glue:text}`unet_longer_counting` after {glue:text}`unet_longer_steps`, and
+# {glue:text}`unet_larger` against {glue:text}`unet_larger_counting` after {glue:text}`unet_larger_steps` ({numref}`tab:noise-kinds`).
 
 # %% tags=["parameters"]
 ratio: float = 0.4  # share of footwear in world 1; world 0 has one half
