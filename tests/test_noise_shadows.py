@@ -66,19 +66,16 @@ def test_the_published_shadows_are_those_of_ratios_from_zero_to_one(monkeypatch)
         denoiser_groups.check(each)  # either half of the pool has records enough
 
 
-def test_chapter_13_tests_the_shadows_that_the_command_reads(monkeypatch):
+def test_the_chapter_audits_the_shadows_that_the_command_reads(monkeypatch):
     monkeypatch.setattr(noise_shadows, "DRAWN", 1000)
     root = project.need_root()
-    [path] = [path for path in project.chapters(root) if path.stem.startswith("13_")]
+    [path] = [path for path in project.chapters(root) if path.stem.startswith("16_")]
     p = {name: one.default for name, one in notebooks.parameters_of(
         notebooks.read_script(path), path.stem).items()}
     recipe = Small(hidden=tuple(p["hidden"]), batch=p["batch"], steps=p["steps"], chunk=p["chunk"])
-    study = Study(recipe, p["n"], p["ratio"], p["victims"], p["fewer_victims"],
-                  p["regime_victims"], p["shadows"], p["fewer_shadows"], tuple(p["counts"]),
-                  p["noises"], p["draws"], p["seed"], p["unet"], p["unets"], p["unet_victims"],
-                  p["unet_shadows"], p["unet_noises"])
-    assert study.published(tuple(p["published"])) == NoiseShadows()
-    assert study.published((0.3, 0.5)) != NoiseShadows()
+    study = Study(recipe=recipe, n=p["n"], ratio=p["ratio"], shadows=p["shadows"])
+    assert study.published(tuple(p["published"]), p["asked"]) == NoiseShadows()
+    assert study.published((0.3, 0.5), p["asked"]) != NoiseShadows()
 
 
 def test_the_samples_are_the_models_pictures_of_the_first_noises(book, entry):

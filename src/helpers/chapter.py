@@ -190,14 +190,15 @@ class Chapter:
               for part in controls), found, unit, fmt))
         return found
 
-    def verdict_table(self, name: str, caption: str) -> None:
+    def verdict_table(self, name: str, caption: str, *, fixed: bool = True) -> None:
         """Display the chapter's verdicts as a numbered table and hand them to the scoreboard.
 
         The cell needs the tag ``nbval-ignore-output`` and the metadata
-        ``mystnb={"markdown_format": "myst"}``.
+        ``mystnb={"markdown_format": "myst"}``. With `fixed` the header says that the rules were
+        written before the run.
         """
         rows = verdicts.verdict_rows([item.as_json() for item in self.verdicts])
-        body = verdicts.table(verdicts.VERDICT_HEADER, rows)
+        body = verdicts.table(verdicts.verdict_header(fixed), rows)
         _display({"text/markdown": verdicts.directive(body, name, caption), "text/plain": body},
                  {verdicts.KEPT: {"verdicts": [item.as_json() for item in self.verdicts]}})
 

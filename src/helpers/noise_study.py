@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from math import inf
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
-from helpers.intervals import Interval, bootstrap, first_crossing, wilson
+from helpers.intervals import Interval, wilson
 from helpers.leakage import Leak, n_leaked
 from helpers.noise import generator
 from helpers.noise_games import Outcome
 
-__all__ = ["accuracy", "ceiling", "curve", "gap", "leak", "needed", "predicted",
+__all__ = ["accuracy", "area", "ceiling", "curve", "gap", "kept", "leak", "needed", "predicted",
            "ratio_of_queries"]
 
 DRAWS = 2000
@@ -30,20 +31,44 @@ def _units(outcome: Outcome, attack: str) -> np.ndarray:
 
 
 def _sure(found: Interval, victims: int) -> Interval:
-    """Where every answer was right (or wrong), the bootstrap is blind; Wilson's ends stand in."""
-    if found.value in (0.0, 1.0):
-        ends = wilson(round(found.value * 2 * victims), 2 * victims)
-        return Interval(found.value, ends.low, ends.high)
+    """Where not even one victim was misjudged, the bootstrap is blind; Wilson's ends widen it."""
+    trials = 2 * victims
+    ends = wilson(round(found.value * trials), trials)
+    if min(found.value, 1 - found.value) * trials < 1:
+        return Interval(found.value, min(ends.low, found.low), max(ends.high, found.high))
     return found
 
 
 def accuracy(outcome: Outcome, attack: str, count: int, seed: int = 0) -> Interval:
     """Accuracy at one count of queries, with a 95 % interval over victims (and shadows)."""
-    units, again = outcome.right(attack, count).mean(0), outcome.arrays.get(f"again/{attack}")
-    if again is not None:
-        again = again[:, outcome.game.counts.index(count)].astype(np.float64).mean((1, 2))
-    part = _resampled(units, again, seed)
+    units = outcome.right(attack, count).mean(0)
+    part = _resampled(units, _moved(outcome, attack, count), seed)
+    if len(units) < 2:
+        return part
     return _sure(Interval(part.value, max(part.low, 0.0), min(part.high, 1.0)), len(units))
+
+
+def area(outcome: Outcome, attack: str, count: int) -> Interval:
+    """Area under the ROC curve at one count of queries, with a 95 % interval over victims.
+
+    What an attack could do whose threshold fits: no calibration enters. The interval holds every
+    area whose standard error, by Hanley and McNeil (1982, Radiology 143, equation 1) for a single
+    draw of noises, reaches the one found. The found one is a mean over draws, so it is rather wide.
+    """
+    victims = outcome.arrays[f"right/{attack}"].shape[-1]
+    part = float(outcome.arrays[f"area/{attack}"][outcome.game.counts.index(count)])
+    if victims < 2:
+        return Interval(part, np.nan, np.nan)
+
+    def beyond(other, side):
+        win, tie = other / (2 - other), 2 * other**2 / (1 + other)
+        spread = other * (1 - other) + (victims - 1) * (win + tie - 2 * other**2)
+        return side * (part - other) - norm.ppf(0.975) * np.sqrt(max(spread, 0.0)) / victims
+
+    tiny = 1e-9
+    low = 0.0 if part <= tiny else brentq(beyond, 0.0, part - tiny, args=(1,))
+    high = 1.0 if part >= 1 - tiny else brentq(beyond, part + tiny, 1.0, args=(-1,))
+    return Interval(part, low, high)
 
 
 def curve(outcome: Outcome, attack: str, seed: int = 0) -> list[Interval]:
@@ -55,8 +80,10 @@ def _resampled(units: np.ndarray, again: np.ndarray | None, seed: int) -> Interv
     """Percentile bootstrap of a mean over victims [victims], all draws at once.
 
     With `again` [resamples], the means under resampled shadows, their scatter around their own
-    mean is added.
+    mean is added. One victim has no interval: its ends are NaN.
     """
+    if len(units) < 2:
+        return Interval(float(units.mean()), np.nan, np.nan)
     stream, value = generator("victims and shadows", seed), float(units.mean())
     drawn = units[stream.integers(len(units), size=(DRAWS, len(units)))].mean(1)
     if again is not None:
@@ -70,51 +97,113 @@ def gap(outcome: Outcome, attack: str, other: str, count: int, seed: int = 0, *,
     """Accuracy of one attack less that of another, paired over the victims' numbers.
 
     With `against` the other attack is read from that game, which has the same victims. The chance
-    of the shadows is added where both were judged again with the same resampled ones.
+    of the shadows is added where both were judged again; resamples draw the same shadows in every
+    game that has as many of them, so their scatter is paired too.
     """
     rest = against or outcome
     mine, theirs = outcome.right(attack, count).mean(0), rest.right(other, count).mean(0)
     fewest = min(len(mine), len(theirs))
-    again = [part.arrays.get(f"again/{name}") for part, name in ((outcome, attack), (rest, other))]
-    if against is not None or any(part is None for part in again):
+    moved = [_moved(part, name, count) for part, name in ((outcome, attack), (rest, other))]
+    if any(part is None for part in moved) or len(moved[0]) != len(moved[1]):
         return _resampled(mine[:fewest] - theirs[:fewest], None, seed)
-    k = outcome.game.counts.index(count)
-    moved = [part[:, k].astype(np.float64).mean((1, 2)) for part in again]
-    return _resampled(mine - theirs, moved[0] - moved[1], seed)
+    if outcome.game.shadows.count != rest.game.shadows.count:  # drawn independently
+        moved = [np.repeat(moved[0], len(moved[1])), np.tile(moved[1], len(moved[0]))]
+    return _resampled(mine[:fewest] - theirs[:fewest], moved[0] - moved[1], seed)
 
 
-def _crossing(counts: Sequence[int], rows: np.ndarray, level: float) -> float:
-    """Queries at which a mean curve first reaches a level, between counts on the log scale.
+def kept(outcome: Outcome, base: Outcome, attack: str, count: int, seed: int = 0) -> Interval:
+    """Share of (accuracy - 1/2) in `base` that an attack keeps in another game of the same victims.
+
+    NaN where `base` is not above one half. The interval is over victims and, where both games were
+    judged again, shadows.
+    """
+    pair = (outcome, base)
+    units = np.stack([one.right(attack, count).mean(0) for one in pair], axis=1)[..., None]
+    again = [_moved(one, attack, count) for one in pair]
+
+    def statistic(means):
+        over = means[..., 0] - 0.5
+        return np.divide(over[:, 0], over[:, 1], out=np.full(len(over), np.nan),
+                         where=over[:, 1] > 0)
+
+    return _bootstrapped(units, [None if part is None else part[:, None] for part in again],
+                         statistic, seed)
+
+
+def _moved(outcome: Outcome, attack: str, count: int | None = None) -> np.ndarray | None:
+    """Mean accuracy under each resample of the shadows at one count, [again].
+
+    Of all counts, [again, counts], without one; None where the game was not judged again.
+    """
+    again = outcome.arrays.get(f"again/{attack}")
+    if again is None:
+        return None
+    means = again.astype(np.float64).mean((2, 3))
+    return means if count is None else means[:, outcome.game.counts.index(count)]
+
+
+def _crossings(counts: Sequence[int], means: np.ndarray, level: float) -> np.ndarray:
+    """Queries at which mean curves [..., counts] first reach a level, interpolated on a log scale.
 
     At a level reached with the first count that count; infinite where it is not reached.
     """
-    mean, x = rows.mean(0), np.log(np.asarray(counts, dtype=np.float64))
-    if mean[0] >= level:
-        return float(counts[0])
-    found = first_crossing(x, mean, level)
-    return float(np.exp(found)) if np.isfinite(found) else inf
+    x = np.log(np.asarray(counts, dtype=np.float64))
+    reached = means >= level
+    after = reached.argmax(-1)
+    before = np.maximum(after - 1, 0)
+    low, high = (np.take_along_axis(means, k[..., None], -1)[..., 0] for k in (before, after))
+    share = np.divide(level - low, high - low, out=np.zeros_like(low), where=after > before)
+    found = np.exp(x[before] + share * (x[after] - x[before]))
+    return np.where(reached.any(-1), found, inf)
+
+
+def _bootstrapped(units: np.ndarray, again: Sequence[np.ndarray | None], statistic, seed: int
+                  ) -> Interval:
+    """Percentile bootstrap over victims [victims, series, counts] of a statistic of mean curves.
+
+    `statistic` takes [draws, series, counts]. Where every series was judged again, `again`
+    [resamples, counts], the curve of a draw is moved by that of a resample less their mean: the
+    chance of the shadows.
+    """
+    value = float(statistic(units.mean(0)[None])[0])
+    if len(units) < 2:
+        return Interval(value, np.nan, np.nan)
+    stream = generator("bootstrap", seed)
+    means = units[stream.integers(len(units), size=(DRAWS, len(units)))].mean(1)
+    if all(part is not None for part in again):
+        moved = np.stack(again, 1)
+        moved = (moved - moved.mean(0))[stream.integers(len(moved), size=DRAWS)]
+        means = np.clip(means + moved, 0, 1)
+    drawn = statistic(means)
+    method = "linear" if np.isfinite(drawn).all() else "nearest"
+    low, high = np.quantile(drawn, [0.025, 0.975], method=method)
+    return Interval(value, float(low), float(high))
 
 
 def needed(outcome: Outcome, attack: str, level: float = 0.95, seed: int = 0) -> Interval:
-    """Queries that an attack needs for a mean accuracy of `level`; infinite if never reached."""
-    return bootstrap(_units(outcome, attack),
-                     lambda rows: _crossing(outcome.game.counts, rows, level), seed=seed)
+    """Queries that an attack needs for a mean accuracy of `level`; infinite if never reached.
+
+    The interval is over victims and, where the game was judged again, shadows.
+    """
+    return _bootstrapped(_units(outcome, attack)[:, None], [_moved(outcome, attack)],
+                         lambda means: _crossings(outcome.game.counts, means[:, 0], level), seed)
 
 
 def ratio_of_queries(outcome: Outcome, attack: str, other: str, level: float = 0.95,
                      seed: int = 0) -> Interval:
-    """Queries that `attack` needs over those that `other` needs, paired over victims.
+    """Queries that `attack` needs over those that `other` needs, paired over victims (and shadows).
 
     Where `other` does not reach the level it counts as reaching it at the largest count, which
     favours `other`.
     """
-    both = np.stack([_units(outcome, name) for name in (attack, other)], axis=1)
+    counts, names = outcome.game.counts, (attack, other)
 
-    def statistic(rows):
-        mine, theirs = (_crossing(outcome.game.counts, rows[:, k], level) for k in (0, 1))
-        return mine / min(theirs, max(outcome.game.counts))
+    def statistic(means):
+        mine, theirs = (_crossings(counts, means[:, k], level) for k in (0, 1))
+        return mine / np.minimum(theirs, max(counts))
 
-    return bootstrap(both, statistic, seed=seed)
+    return _bootstrapped(np.stack([_units(outcome, name) for name in names], axis=1),
+                         [_moved(outcome, name) for name in names], statistic, seed)
 
 
 def leak(found: Interval, victims: int, alpha0: float, alpha1: float) -> Leak:
@@ -153,4 +242,4 @@ def predicted(alpha0: float, alpha1: float, queries: int, agreement: float) -> f
     """
     delta = abs(alpha1 - alpha0)
     spread = delta + 1 - agreement
-    return float(norm.cdf(delta * np.sqrt(queries / spread) / 2)) if spread > 0 else 1.0
+    return float(norm.cdf(delta * np.sqrt(queries / spread) / 2)) if spread > 0 else 0.5

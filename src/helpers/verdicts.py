@@ -175,8 +175,10 @@ def verdict_rows(verdicts: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return rows
 
 
-VERDICT_HEADER = ("Claim", "Rule, fixed before the run", "Paper", "Ours [95 % interval]", "Null",
-                  "Trivial baseline", "Verdict")
+def verdict_header(fixed: bool = True) -> tuple[str, ...]:
+    """Header of a chapter's verdict table; `fixed`: the rules were written before the run."""
+    return ("Claim", "Rule, fixed before the run" if fixed else "Rule", "Paper",
+            "Ours [95 % interval]", "Null", "Trivial baseline", "Verdict")
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
