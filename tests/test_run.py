@@ -453,6 +453,8 @@ def test_a_table_of_ones_own_reaches_the_chapter_by_its_absolute_path(tabled):
                                        "-p", "property", "sex=Male"))
     assert job.run["parameters"] == {"table": str(tabled / "my.csv"), "property": "sex=Male",
                                      "label": "paid"}
+    job, = planning.plan(tabled, asked("02", "-p", "table", ""))  # none, where that is allowed
+    assert job.run["parameters"]["table"] == ""
     job, = planning.plan(tabled, asked("02", "-p", "property", "race"))
     assert job.run["parameters"]["table"] == "adult"
 

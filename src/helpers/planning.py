@@ -120,7 +120,8 @@ def plan(root: Path, options: Namespace) -> list[Job]:
     for slug, script in scripts.items():
         chosen = resolve(root, options.profile, slug, known[slug], given)
         run = notebooks.run_of(root, script, slug, options.profile, chosen)
-        if "table" in known[slug] and given.keys() & {"table", "property", "label"}:
+        if (run["parameters"].get("table")  # empty: none, where a chapter allows that
+                and given.keys() & {"table", "property", "label"}):
             _check_table(run["parameters"])
         prepared = notebooks.inject(script, options.profile, chosen)
         target = out / f"{slug}.ipynb"
