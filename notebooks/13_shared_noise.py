@@ -244,7 +244,7 @@ for m, one in zip(sizes, by_size, strict=True):
         rows.append([f"{m:,}", str(k), f"{agreement:.2f}", f"{said:.2f}", f"{closer:.2f}", flips, pixels])
 c.table(("N", "Queries", "RP", "By RP", "By the floor", "Paired flips", "Paired pixels"), rows, "tab:noise-predicted",
         "Accuracy predicted from the agreement of models of one world (chapter 2's RP at the same N where it was measured, else one minus the "
-        "disagreement on the property here) and measured, 95 % intervals over victims.")
+        "disagreement on the property here) and measured, 95 % intervals over victims, of pixels over shadows too.")
 
 # %% [markdown]
 # ## Shadows that are not like the victim

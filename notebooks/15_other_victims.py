@@ -66,7 +66,8 @@ from helpers import chapter, figures, noise_games, noise_plan, noise_study, verd
 from helpers.denoiser_stack import Small
 
 c = chapter.begin("15_other_victims", globals())
-if headline not in counts or headline > unet_noises or not plain_sides or plain_sides[0] != 8 or {*more_shadows} - {*unets} or len(plain_sides) + len(unets) + bool(table) < 2:
+if (headline not in counts or headline > unet_noises or plain_sides[:1] != [8] or {*more_shadows} - {*unets}
+        or len(plain_sides) + len(unets) + bool(table) < 2):
     raise ValueError(f"need headline={headline} among counts={counts} and at most unet_noises={unet_noises}, plain_sides={plain_sides} "
                      f"that begins with 8, names of more_shadows={more_shadows} among those of unets, and other victims: more sides, "
                      f"unets={unets} or table={table!r}")
@@ -81,14 +82,13 @@ study = noise_plan.Study(
 #
 # Everything but the models is that of {ref}`chap:shared-noise`: disjoint pools, exact ratios, thresholds calibrated on held-out
 # shadows, every victim judged by itself, shadows of the victims' own kind. A U-Net takes far longer to train than a perceptron in a
-# stack, so there are
-# {glue:text}`unet_victims_used` victims and {glue:text}`unet_shadows_used` shadows of each world, asked
+# stack, so there are {glue:text}`unet_victims_used` victims and {glue:text}`unet_shadows_used` shadows of each world, asked
 # {glue:text}`unet_noises_used` noises. Perceptrons, to compare with, have
 # {glue:text}`plain_used` victims and {glue:text}`shadows_used` shadows of each world, and once more the numbers of the U-Nets.
 
 # %% tags=["hide-input"]
 PAIR, COUNT, RATIO = "paired pixels", "fresh counting", "likelihood ratio"
-plan = {f"perceptrons {side}": study.mismatch("none") if side == 8 else study.plain(side) for side in plain_sides} | {"few": study.few()}
+plan = {f"perceptrons {side}": study.plain(side) for side in plain_sides} | {"few": study.few()}
 told = {f"perceptrons {side}": f"perceptrons, {side} by {side}" for side in plain_sides} | {"few": "perceptrons, 8 by 8, fewer"}
 for name, (side, many, size) in unets.items():
     plan[f"unet {name}"], told[f"unet {name}"] = study.confirmation(name), f"U-Nets {name}, {side} by {side}, {many:,} steps of {size}"
@@ -179,7 +179,7 @@ for kind, one in found.items():
         misses[kind, m] = abs(said - flips.value)
         rows.append([told[kind], str(m), f"{floor:.3f}", f"{float(one.arrays['flips'][1]) - floor:.3f}", f"{said:.2f}", flips, right(kind, PAIR, m)])
 c.table(("Victims", "Queries", "Floor", "Across less floor", "Predicted", "Paired flips", "Paired pixels"), rows, "tab:noise-floors",
-        "Accuracy predicted from the floor, and measured; 95 % intervals over victims.")
+        "Accuracy predicted from the floor, and measured; 95 % intervals over victims, of pixels over shadows too.")
 
 # %% tags=["remove-cell", "nbval-ignore-output"]
 gains = {kind: noise_study.gap(found[kind], PAIR, COUNT, headline, seed) for kind in plan}

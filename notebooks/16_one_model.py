@@ -120,8 +120,8 @@ figure
 # %% [markdown]
 # Coverage is an average over the grid; at its worst ratio it is {glue:text}`worst_paired` for pairing and {glue:text}`worst_counting` for
 # counting. Intervals that hold more than they promise are wider than they need be: the errors that make them are those of shadows
-# judged by half of the others. {numref}`fig:noise-grid` shows every victim: an estimate that leaned towards the middle, as
-# those of few queries do, would lie flatter than the diagonal.
+# judged by half of the others. {numref}`fig:noise-grid` shows every victim: estimates that leaned towards the middle
+# would lie flatter than the diagonal.
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"figure": {"name": "fig:noise-grid", "caption": "Estimates from {glue:text}`headline_queries` pictures, one dot for each of {glue:text}`victims_used` victims at every true ratio, moved sideways a little; bars: mean and half the mean width of the 95 % intervals. Left: pairing. Right: counting. Dashed: the truth."}, "image": {"alt": "Two scatter plots of estimated against true ratio with a diagonal. Left, pairing: dots close to the diagonal. Right, counting: dots spread far above and below it."}}
 figure, axes = figures.panels(1, 2, height=3.6, share_x=True, share_y=True)
